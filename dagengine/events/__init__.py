@@ -1,0 +1,1 @@
+"""What happened: the facts of an execution, and how they become bytes and come back."""

@@ -1,0 +1,132 @@
+"""The port between the driver and whatever performs attempts and evaluates expressions.
+
+The driver hands over *batches* of jobs and is called back once per job, on its own event loop's thread. There is no
+task and no thread hop per node: an executor decides how much of a batch it performs at a time.
+
+Values cross this port as JSON bytes. A `Scope` is what a job may read; it is cheap to make and is read lazily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from dagengine.events.facts import Conclusion, ErrorInfo
+
+__all__ = [
+    "Evaluation",
+    "Evaluator",
+    "Executor",
+    "Job",
+    "LogLine",
+    "LogSink",
+    "Outcome",
+    "Scope",
+    "Value",
+]
+
+Value = bytes
+"""One JSON value, UTF-8."""
+
+
+class Scope(msgspec.Struct, frozen=True, gc=True, kw_only=True):
+    """What the code of a node, or an expression, can read.
+
+    `inputs` is a JSON object. `nodes` gives the result of every ancestor that succeeded, by node id; a node that was
+    skipped or failed is absent. `env` is the workflow's `configuration.env`. `item` and `index` are set in a `foreach`
+    item only; `index` counts from 0 here, and from 1 in Lua. `digest` is the workflow's and names compiled code.
+    """
+
+    execution: str
+    workflow: str
+    version: str
+    digest: str
+    inputs: Value
+    nodes: Mapping[str, Value]
+    env: Mapping[str, str]
+    item: Value | None = None
+    index: int | None = None
+
+
+class Job(msgspec.Struct, frozen=True, gc=True, kw_only=True):
+    """One attempt at a node (or at one item of it).
+
+    `spec` is the node's executor model (`dagengine.spec.model.LuaExecutor`, …). `timeout` is in microseconds, counted
+    from when the attempt really begins. `args` is a JSON object: the executor's evaluated templates. `seed` makes
+    randomness inside the attempt repeatable: the same attempt always gets the same.
+    """
+
+    node: str
+    index: int | None
+    attempt: int
+    spec: object
+    scope: Scope
+    timeout: int | None = None
+    args: Value | None = None
+    seed: int = 0
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=True, kw_only=True):
+    """How an attempt ended. `elapsed` is in microseconds, from when the attempt really began."""
+
+    conclusion: Literal["success"] | Conclusion
+    result: Value = b"null"
+    error: ErrorInfo | None = None
+    elapsed: int = 0
+
+
+class LogLine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """One line that a node printed. `line` counts from 1 within the attempt; `at` is microseconds since the epoch."""
+
+    execution: str
+    node: str
+    index: int | None = None
+    attempt: int
+    line: int
+    at: int
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    text: str
+
+
+LogSink = Callable[[LogLine], None]
+"""Takes the log stream. It is beside the facts: bounded, never folded. May be called from any thread."""
+
+Done = Callable[[Job, Outcome], None]
+
+
+class Executor(Protocol):
+    """Performs jobs of one executor type."""
+
+    def submit(self, jobs: Sequence[Job], done: Done) -> None:
+        """Take `jobs`; call `done(job, outcome)` exactly once for each, on the event loop's thread, in any order.
+
+        Never calls `done` before `submit` has returned. Never raises: whatever goes wrong is an outcome.
+        """
+
+    def cancel(self, execution: str, node: str, index: int | None, attempt: int) -> None:
+        """Stop an attempt as soon as possible; its `done` is still called (its outcome is ignored)."""
+
+    async def close(self) -> None:
+        """Stop everything and give resources back. `done` is not called any more afterwards."""
+
+
+class Evaluation(msgspec.Struct, frozen=True, gc=True, kw_only=True):
+    """What an expression or a template came to: a value, or an error."""
+
+    value: Value = b"null"
+    error: ErrorInfo | None = None
+
+
+class Evaluator(Protocol):
+    """Evaluates the one expression language. Pure and short: it runs at once, on the caller's thread."""
+
+    def expression(self, code: str, scope: Scope) -> Evaluation:
+        """The JSON value of a Lua expression (`when`, `foreach`)."""
+
+    def template(self, template: object, scope: Scope) -> Evaluation:
+        """The JSON value of `template` (any JSON value) with every `{{ }}` in its texts replaced.
+
+        A text that is one whole `{{ }}` keeps the type of its value; otherwise values are put into the text.
+        """

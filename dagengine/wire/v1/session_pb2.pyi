@@ -1,0 +1,242 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class OrchestratorMessage(_message.Message):
+    __slots__ = ("hello", "proof", "drops", "adopts", "histories", "starts", "deliveries", "acks", "resends")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
+    ADOPTS_FIELD_NUMBER: _ClassVar[int]
+    HISTORIES_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    ACKS_FIELD_NUMBER: _ClassVar[int]
+    RESENDS_FIELD_NUMBER: _ClassVar[int]
+    hello: OrchestratorHello
+    proof: OrchestratorProof
+    drops: _containers.RepeatedCompositeFieldContainer[Drop]
+    adopts: _containers.RepeatedCompositeFieldContainer[Adopt]
+    histories: _containers.RepeatedCompositeFieldContainer[History]
+    starts: _containers.RepeatedCompositeFieldContainer[Start]
+    deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
+    acks: _containers.RepeatedCompositeFieldContainer[Ack]
+    resends: _containers.RepeatedCompositeFieldContainer[Resend]
+    def __init__(self, hello: _Optional[_Union[OrchestratorHello, _Mapping]] = ..., proof: _Optional[_Union[OrchestratorProof, _Mapping]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., adopts: _Optional[_Iterable[_Union[Adopt, _Mapping]]] = ..., histories: _Optional[_Iterable[_Union[History, _Mapping]]] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., resends: _Optional[_Iterable[_Union[Resend, _Mapping]]] = ...) -> None: ...
+
+class EngineMessage(_message.Message):
+    __slots__ = ("hello", "facts", "logs", "refusals", "load")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    LOGS_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    hello: EngineHello
+    facts: _containers.RepeatedCompositeFieldContainer[FactBatch]
+    logs: _containers.RepeatedCompositeFieldContainer[LogBatch]
+    refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
+    load: Load
+    def __init__(self, hello: _Optional[_Union[EngineHello, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[FactBatch, _Mapping]]] = ..., logs: _Optional[_Iterable[_Union[LogBatch, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
+
+class OrchestratorHello(_message.Message):
+    __slots__ = ("protocol", "orchestrator", "incarnation", "nonce")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    ORCHESTRATOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    orchestrator: str
+    incarnation: str
+    nonce: bytes
+    def __init__(self, protocol: _Optional[int] = ..., orchestrator: _Optional[str] = ..., incarnation: _Optional[str] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class OrchestratorProof(_message.Message):
+    __slots__ = ("proof",)
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    proof: bytes
+    def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
+
+class EngineHello(_message.Message):
+    __slots__ = ("protocol", "engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "nonce", "proof", "held")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    EXECUTORS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    engine: str
+    incarnation: str
+    version: str
+    executors: _containers.RepeatedScalarFieldContainer[str]
+    labels: _containers.ScalarMap[str, str]
+    capacity: int
+    draining: bool
+    nonce: bytes
+    proof: bytes
+    held: _containers.RepeatedCompositeFieldContainer[Held]
+    def __init__(self, protocol: _Optional[int] = ..., engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., nonce: _Optional[bytes] = ..., proof: _Optional[bytes] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+
+class Held(_message.Message):
+    __slots__ = ("execution", "epoch", "last_seq")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    last_seq: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., last_seq: _Optional[int] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("execution", "epoch", "digest", "document", "inputs", "seed", "history")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    digest: str
+    document: bytes
+    inputs: bytes
+    seed: int
+    history: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., document: _Optional[bytes] = ..., inputs: _Optional[bytes] = ..., seed: _Optional[int] = ..., history: _Optional[int] = ...) -> None: ...
+
+class History(_message.Message):
+    __slots__ = ("execution", "epoch", "first_seq", "facts")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    first_seq: int
+    facts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., first_seq: _Optional[int] = ..., facts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Adopt(_message.Message):
+    __slots__ = ("execution", "epoch", "committed_seq")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    committed_seq: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., committed_seq: _Optional[int] = ...) -> None: ...
+
+class Drop(_message.Message):
+    __slots__ = ("execution", "epoch")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class Delivery(_message.Message):
+    __slots__ = ("execution", "id", "kind", "payload")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    id: str
+    kind: str
+    payload: bytes
+    def __init__(self, execution: _Optional[str] = ..., id: _Optional[str] = ..., kind: _Optional[str] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("execution", "epoch", "seq")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    seq: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ...) -> None: ...
+
+class Resend(_message.Message):
+    __slots__ = ("execution", "epoch", "from_seq")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FROM_SEQ_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    from_seq: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., from_seq: _Optional[int] = ...) -> None: ...
+
+class FactBatch(_message.Message):
+    __slots__ = ("execution", "epoch", "first_seq", "facts")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    first_seq: int
+    facts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., first_seq: _Optional[int] = ..., facts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class LogBatch(_message.Message):
+    __slots__ = ("execution", "epoch", "lines")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    lines: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., lines: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("execution", "epoch", "reason", "message")
+    class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        REASON_UNSPECIFIED: _ClassVar[Refusal.Reason]
+        FULL: _ClassVar[Refusal.Reason]
+        DRAINING: _ClassVar[Refusal.Reason]
+        UNABLE: _ClassVar[Refusal.Reason]
+        UNKNOWN_DOCUMENT: _ClassVar[Refusal.Reason]
+    REASON_UNSPECIFIED: Refusal.Reason
+    FULL: Refusal.Reason
+    DRAINING: Refusal.Reason
+    UNABLE: Refusal.Reason
+    UNKNOWN_DOCUMENT: Refusal.Reason
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    reason: Refusal.Reason
+    message: str
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[Refusal.Reason, str]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Load(_message.Message):
+    __slots__ = ("running", "capacity", "draining", "unacknowledged")
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    UNACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    running: int
+    capacity: int
+    draining: bool
+    unacknowledged: int
+    def __init__(self, running: _Optional[int] = ..., capacity: _Optional[int] = ..., draining: bool = ..., unacknowledged: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,93 @@
+"""Every error the orchestrator raises on purpose, under one root.
+
+::
+
+    OrchestratorError
+    ├── NotFound               no such workflow, version, execution or engine
+    ├── Conflict               the request contradicts what is stored
+    │   ├── VersionConflict    the version exists with another content
+    │   └── InUse              the workflow still has running executions
+    ├── Unavailable            nobody can do it now; trying again later may work
+    │   ├── NoEngine           no engine can take the execution
+    │   └── Overloaded         the admission queue is full
+    ├── StoreError             the store refused, or cannot be read or written
+    ├── TransportError         an engine or orchestrator cannot be reached, or broke the protocol
+    ├── Unauthorized           the token is missing or wrong
+    └── RequestError           the request itself is wrong (unknown field, bad value, too large)
+
+The doors map them: NotFound 404, Conflict 409, Unavailable 503, Overloaded 429, Unauthorized 401, RequestError 400
+(413 when too large), the rest 500. Errors of `dagengine` (`SpecError`, `InputError`) pass through unchanged.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Conflict",
+    "InUse",
+    "NoEngine",
+    "NotFound",
+    "OrchestratorError",
+    "Overloaded",
+    "RequestError",
+    "StoreError",
+    "TransportError",
+    "Unauthorized",
+    "Unavailable",
+    "VersionConflict",
+]
+
+
+class OrchestratorError(Exception):
+    """Root of everything `orchestrator` raises on purpose."""
+
+
+class NotFound(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it
+    """No such workflow, version, execution or engine."""
+
+
+class Conflict(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it
+    """The request contradicts what is stored."""
+
+
+class VersionConflict(Conflict):
+    """The version is registered already, with another content. Versions are immutable: raise the version."""
+
+
+class InUse(Conflict):
+    """The workflow or version still has executions that have not ended."""
+
+
+class Unavailable(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it
+    """Nobody can do it now; trying again later may work."""
+
+
+class NoEngine(Unavailable):
+    """No engine is connected that can take the execution."""
+
+
+class Overloaded(Unavailable):
+    """The admission queue is full. `retry_after` is a suggestion in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StoreError(OrchestratorError):
+    """The store refused, or cannot be read or written."""
+
+
+class TransportError(OrchestratorError):
+    """A peer cannot be reached, or broke the protocol."""
+
+
+class Unauthorized(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it
+    """The token is missing or wrong."""
+
+
+class RequestError(OrchestratorError):
+    """The request itself is wrong. `too_large` tells a body over the limit from other faults."""
+
+    def __init__(self, message: str, *, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.too_large = too_large

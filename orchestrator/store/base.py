@@ -1,0 +1,259 @@
+"""The store port: what the orchestrator remembers, and the promises it keeps about it.
+
+Every method is one transaction: when it returns, what it wrote is durable; when it raises, nothing was written.
+Concurrent writes may share a transaction (group commit), but one refusal never aborts another's write. The only
+exception that leaves a store is `StoreError` (and `VersionConflict`, `InUse`, `NotFound` where a method names them).
+
+Times are microseconds since the Unix epoch. Values (`inputs`, `outputs`, documents, facts) are JSON bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+__all__ = [
+    "Appended",
+    "Batch",
+    "ExecutionRecord",
+    "InboxItem",
+    "LogRecord",
+    "NewExecution",
+    "Status",
+    "Store",
+    "StoredFact",
+    "TERMINAL",
+    "Terminal",
+    "VersionRecord",
+]
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+"""`queued` until the first fact is committed, then `running`, then one of the others, for good."""
+
+TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered version of a workflow. `document` is canonical JSON; `labels` are those of its metadata."""
+
+    workflow: str
+    version: str
+    digest: str
+    document: bytes
+    labels: dict[str, str]
+    name: str
+    description: str
+    registered_at: int
+
+
+class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution to be recorded as `queued`.
+
+    `idempotency_key` is unique per workflow: a second execution with the same key is not made. `trigger` says what
+    started it (`api`, `http`, `cron`, …), `occurrence` which occurrence of the trigger (unique over the store).
+    """
+
+    id: str
+    workflow: str
+    version: str
+    digest: str
+    inputs: bytes
+    created_at: int
+    seed: int
+    idempotency_key: str | None = None
+    trigger: str = "api"
+    occurrence: str | None = None
+
+
+class ExecutionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an execution without reading its journal.
+
+    `epoch` is the fencing token: raised by each dispatch, 0 before the first. `last_seq` is the position of the last
+    committed fact. `outputs` is set when it succeeded, `error` (JSON of `ErrorInfo`) when it failed.
+    """
+
+    id: str
+    workflow: str
+    version: str
+    digest: str
+    status: Status
+    inputs: bytes
+    seed: int
+    epoch: int
+    last_seq: int
+    engine: str | None
+    trigger: str
+    idempotency_key: str | None
+    occurrence: str | None
+    outputs: bytes | None
+    error: bytes | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+
+
+class Terminal(msgspec.Struct, frozen=True, kw_only=True):
+    """How an execution ended: written with the batch that holds its last fact."""
+
+    status: Status
+    at: int
+    outputs: bytes | None = None
+    error: bytes | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive facts of one execution, the first at position `first_seq`.
+
+    `applied` holds the ids of the inbox items that facts of the batch cite: they are delivered no more.
+    """
+
+    execution: str
+    epoch: int
+    first_seq: int
+    facts: Sequence[bytes]
+    terminal: Terminal | None = None
+    applied: Sequence[str] = ()
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """The store's answer to one batch. `last_seq` is the position of the last committed fact after it.
+
+    `committed`: everything in the batch is in the store now (also when it had been there before).
+    `gap`: facts before `first_seq` are missing; send again from `last_seq + 1`.
+    `fenced`: the execution has a higher epoch, or has ended, or is unknown; `epoch` is the one in force (0: unknown).
+    """
+
+    outcome: Literal["committed", "gap", "fenced"]
+    last_seq: int
+    epoch: int
+    new_from: int = 0
+    """Position of the first fact that this call added; 0 when it added none."""
+    first_position: int = 0
+    """Global position of that fact; the others follow it one by one."""
+
+
+class StoredFact(msgspec.Struct, frozen=True, kw_only=True):
+    """One committed fact. `position` orders all facts of the store by commit."""
+
+    position: int
+    execution: str
+    epoch: int
+    seq: int
+    payload: bytes
+
+
+class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the log stream. `payload` is JSON of `LogLine`; `id` orders the lines of an execution."""
+
+    id: int
+    execution: str
+    epoch: int
+    node: str
+    payload: bytes
+
+
+class InboxItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A command to a running execution, kept until a fact cites it. `kind` is `cancel`; `payload` is JSON."""
+
+    id: str
+    execution: str
+    kind: str
+    payload: bytes
+    created_at: int
+
+
+class Store(Protocol):
+    """What the orchestrator remembers."""
+
+    async def open(self) -> None:
+        """Connect, lock where only one process may write, and migrate the schema. Raises StoreError."""
+
+    async def close(self) -> None:
+        """Finish the writes under way and let go of everything. Idempotent."""
+
+    async def incarnation(self) -> str:
+        """Id of this store's contents; another one after a restore from a backup."""
+
+    # --- workflows ---
+
+    async def add_version(self, record: VersionRecord) -> bool:
+        """Register a version; False when it was there with the same digest. VersionConflict with another digest."""
+
+    async def versions(self, workflow: str | None = None) -> list[VersionRecord]:
+        """All versions (of one workflow), in the order of registration. Empty when there is none."""
+
+    async def version(self, workflow: str, version: str) -> VersionRecord | None:
+        """One version."""
+
+    async def remove_versions(self, workflow: str, version: str | None, *, force: bool) -> int:
+        """Remove one version, or all of them with their workflow; how many went.
+
+        InUse when one still has executions that have not ended, unless `force`. Executions stay readable: they hold
+        on to the document of their version.
+        """
+
+    # --- executions ---
+
+    async def create_execution(self, new: NewExecution) -> tuple[ExecutionRecord, bool]:
+        """Record an execution as `queued`; True with it when it is new.
+
+        When the idempotency key or the occurrence is known, the execution that has it is returned with False.
+        """
+
+    async def execution(self, execution: str) -> ExecutionRecord | None:
+        """One execution."""
+
+    async def executions(
+        self,
+        *,
+        workflow: str | None = None,
+        status: Sequence[Status] = (),
+        before: tuple[int, str] | None = None,
+        limit: int = 100,
+    ) -> list[ExecutionRecord]:
+        """Executions, newest first; `before` is `(created_at, id)` of the last one of the page before."""
+
+    async def unfinished(self) -> list[ExecutionRecord]:
+        """Every execution that has not ended, oldest first."""
+
+    async def document(self, digest: str) -> bytes | None:
+        """The canonical document with this digest, also after its version was removed."""
+
+    async def dispatch(self, executions: Sequence[str], engine: str) -> dict[str, ExecutionRecord]:
+        """Assign executions to `engine` with their next epoch; those that have ended meanwhile are left out."""
+
+    async def release(self, execution: str, epoch: int) -> None:
+        """Take an execution back from its engine (which refused it), if `epoch` is still in force."""
+
+    async def append(self, batches: Sequence[Batch]) -> list[Appended]:
+        """Append facts, conditional on epoch and position; one answer per batch, in order."""
+
+    async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[StoredFact]:
+        """Committed facts of an execution after position `after`, in order."""
+
+    # --- inbox, logs, triggers ---
+
+    async def add_inbox(self, item: InboxItem) -> bool:
+        """Keep a command for an execution; False when the execution has ended or is unknown."""
+
+    async def inbox(self, execution: str | None = None) -> list[InboxItem]:
+        """Commands that no committed fact cites yet, oldest first."""
+
+    async def end_undispatched(self, execution: str, facts: Sequence[bytes], terminal: Terminal) -> bool:
+        """End an execution that no engine has; False when one has it, or it has ended."""
+
+    async def add_logs(self, execution: str, epoch: int, lines: Sequence[tuple[str, bytes]]) -> None:
+        """Keep log lines, each `(node, JSON of LogLine)`. Unknown executions are ignored."""
+
+    async def logs(
+        self, execution: str, *, node: str | None = None, after: int = 0, limit: int = 1_000
+    ) -> list[LogRecord]:
+        """Log lines of an execution (of one node) with ids after `after`, in order."""
+
+    async def last_occurrence(self, trigger: str) -> int | None:
+        """Time of the latest occurrence of a trigger that was recorded, or None."""
+
+    async def record_occurrence(self, trigger: str, at: int) -> None:
+        """Remember that the occurrences of `trigger` up to `at` have been dealt with. Never goes backwards."""
