@@ -89,7 +89,9 @@ class ExecutionFailed(DAGEngineError):  # noqa: N818 - it names a conclusion, as
     `status` is `failed` or `cancelled`; `nodes` maps the id of each failed node to its error message.
     """
 
-    def __init__(self, message: str, *, execution: str, status: str, nodes: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, *, execution: str, status: str, nodes: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.execution = execution
         self.status = status

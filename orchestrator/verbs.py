@@ -9,13 +9,15 @@ Times are microseconds since the Unix epoch. A *reference* is `id`, `id@1.2.0`, 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from dagengine.events.facts import ErrorInfo
-from dagengine.spec.model import Document
 from orchestrator.store.base import Status
+
+if TYPE_CHECKING:  # not needed to speak the verbs, and slow to import
+    from dagengine.spec.model import Document
 
 __all__ = [
     "EngineView",
@@ -150,7 +152,12 @@ class Verbs(Protocol):
         """One execution. NotFound."""
 
     async def executions(
-        self, *, workflow: str | None = None, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        workflow: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> ExecutionPage:
         """Executions, newest first."""
 

@@ -60,7 +60,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaul
     traceback: str = ""
 
 
-class ExecutionStarted(_Fact, frozen=True, gc=False, tag="ExecutionStarted"):
+class ExecutionStarted(_Fact, frozen=True, gc=False, kw_only=True, tag="ExecutionStarted"):
     """The first fact of every journal."""
 
     execution: str
@@ -70,7 +70,7 @@ class ExecutionStarted(_Fact, frozen=True, gc=False, tag="ExecutionStarted"):
     inputs: Raw
 
 
-class NodeExpanded(_Fact, frozen=True, gc=False, tag="NodeExpanded"):
+class NodeExpanded(_Fact, frozen=True, gc=False, kw_only=True, tag="NodeExpanded"):
     """A `foreach` was evaluated: the node has `count` items, `items` is the JSON list of their values."""
 
     node: str
@@ -78,7 +78,7 @@ class NodeExpanded(_Fact, frozen=True, gc=False, tag="NodeExpanded"):
     items: Raw
 
 
-class NodeStarted(_Fact, frozen=True, gc=False, tag="NodeStarted"):
+class NodeStarted(_Fact, frozen=True, gc=False, kw_only=True, tag="NodeStarted"):
     """An attempt may be performed. An effect begins only after this fact is committed.
 
     `args` holds the evaluated templates of the executor, where it has any.
@@ -90,7 +90,7 @@ class NodeStarted(_Fact, frozen=True, gc=False, tag="NodeStarted"):
     args: Raw | None = None
 
 
-class NodeSucceeded(_Fact, frozen=True, gc=False, tag="NodeSucceeded"):
+class NodeSucceeded(_Fact, frozen=True, gc=False, kw_only=True, tag="NodeSucceeded"):
     """An attempt succeeded. `elapsed` is the time it took in microseconds.
 
     For a node with `foreach` as a whole, `result` is None: its result is the list of its items' results, a view.
@@ -103,7 +103,7 @@ class NodeSucceeded(_Fact, frozen=True, gc=False, tag="NodeSucceeded"):
     elapsed: int = 0
 
 
-class NodeFailed(_Fact, frozen=True, gc=False, tag="NodeFailed"):
+class NodeFailed(_Fact, frozen=True, gc=False, kw_only=True, tag="NodeFailed"):
     """An attempt ended as `conclusion`. With `retry_at` it is tried again then; without it, the node has failed.
 
     Attempt 0 means that the node failed before its first attempt (an expression of it could not be evaluated), or,
@@ -119,7 +119,7 @@ class NodeFailed(_Fact, frozen=True, gc=False, tag="NodeFailed"):
     retry_at: int | None = None
 
 
-class NodeSkipped(_Fact, frozen=True, gc=False, tag="NodeSkipped"):
+class NodeSkipped(_Fact, frozen=True, gc=False, kw_only=True, tag="NodeSkipped"):
     """The node will not run. `because` names the dependencies that decided it, where there are any."""
 
     node: str
@@ -128,7 +128,7 @@ class NodeSkipped(_Fact, frozen=True, gc=False, tag="NodeSkipped"):
     because: tuple[str, ...] = ()
 
 
-class NodeCancelled(_Fact, frozen=True, gc=False, tag="NodeCancelled"):
+class NodeCancelled(_Fact, frozen=True, gc=False, kw_only=True, tag="NodeCancelled"):
     """An attempt that was running, or waiting to be tried again, was given up because the execution was cancelled."""
 
     node: str
@@ -136,7 +136,7 @@ class NodeCancelled(_Fact, frozen=True, gc=False, tag="NodeCancelled"):
     attempt: int = 0
 
 
-class CancelRequested(_Fact, frozen=True, gc=False, tag="CancelRequested"):
+class CancelRequested(_Fact, frozen=True, gc=False, kw_only=True, tag="CancelRequested"):
     """Somebody asked for the execution to stop. `command` is the id of the inbox item, for redelivery."""
 
     author: str = ""
@@ -144,19 +144,19 @@ class CancelRequested(_Fact, frozen=True, gc=False, tag="CancelRequested"):
     command: str = ""
 
 
-class ExecutionSucceeded(_Fact, frozen=True, gc=False, tag="ExecutionSucceeded"):
+class ExecutionSucceeded(_Fact, frozen=True, gc=False, kw_only=True, tag="ExecutionSucceeded"):
     """Every node ended and none failed. `outputs` is a JSON object."""
 
     outputs: Raw
 
 
-class ExecutionFailed(_Fact, frozen=True, gc=False, tag="ExecutionFailed"):
+class ExecutionFailed(_Fact, frozen=True, gc=False, kw_only=True, tag="ExecutionFailed"):
     """Every node ended and at least one failed, or the outputs could not be evaluated."""
 
     error: ErrorInfo
 
 
-class ExecutionCancelled(_Fact, frozen=True, gc=False, tag="ExecutionCancelled"):
+class ExecutionCancelled(_Fact, frozen=True, gc=False, kw_only=True, tag="ExecutionCancelled"):
     """Every node ended after a request to cancel."""
 
     reason: str = ""

@@ -1,0 +1,1 @@
+"""An engine behind sessions: the host obeys orchestrators, the service carries sessions over gRPC."""

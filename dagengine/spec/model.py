@@ -80,12 +80,12 @@ class PythonExecutor(_Executor):
 
     type: Literal["python"] = "python"
     function: str = Field(
-        pattern=r"^[A-Za-z_][\w.-]*$", description="The name under which the engine registered the function."
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", description="The name under which the engine registered the function."
     )
     args: dict[str, JsonValue] = Field(
         default_factory=dict, description="Keyword arguments; texts may hold `{{ }}` templates."
     )
-    pure: bool = Field(default=False, description="The function has no effect outside; it may be run again freely.")
+    pure: bool = Field(default=False, strict=True, description="The function has no effect outside; it may be run again freely.")
 
 
 AnyExecutor = Annotated[LuaExecutor | PythonExecutor, Field(discriminator="type")]
@@ -95,15 +95,19 @@ class Backoff(_Model):
     """The wait before try n + 1: `min(initial * factor ** (n - 1), max)`, spread by ± `jitter`."""
 
     initial: Duration = Field(default=1_000_000, description="Wait before the second attempt.")
-    factor: float = Field(default=2.0, ge=1.0, le=100.0, description="Growth from one wait to the next.")
+    factor: float = Field(default=2.0, ge=1.0, le=100.0, strict=True, description="Growth from one wait to the next.")
     max: Duration = Field(default=30_000_000, description="Longest wait.")
-    jitter: float = Field(default=0.1, ge=0.0, le=1.0, description="Share of the wait that is random.")
+    jitter: float = Field(
+        default=0.1, ge=0.0, le=1.0, strict=True, description="Share of the wait that is random."
+    )
 
 
 class RetryPolicy(_Model):
     """How often an attempt that ended with one conclusion is tried again."""
 
-    max_attempts: int = Field(ge=1, le=1_000, description="Attempts that may end with this conclusion.")
+    max_attempts: int = Field(
+        ge=1, le=1_000, strict=True, description="Attempts that may end with this conclusion."
+    )
     backoff: Backoff = Backoff()
 
 
@@ -134,7 +138,7 @@ class Node(_Model):
     )
     executor: AnyExecutor
     retry: Retry = Retry()
-    timeout: Duration | None = Field(default=None, description="Longest time one attempt may take.")
+    timeout: Duration | None = Field(default=None, gt=0, description="Longest time one attempt may take.")
 
 
 class HTTPTrigger(_Model):
@@ -196,8 +200,6 @@ class Spec(_Model):
 
 class Document(_Model):
     """One immutable version of one workflow."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     api_version: Literal["workflows/v1"] = Field(default=API_VERSION, alias="apiVersion")
     kind: Literal["Workflow"] = "Workflow"

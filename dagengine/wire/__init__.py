@@ -1,0 +1,1 @@
+"""What both ends of a session share: the generated messages (`v1`), the opening of a session, and its limits."""

@@ -29,18 +29,20 @@ class OrchestratorMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[OrchestratorHello, _Mapping]] = ..., proof: _Optional[_Union[OrchestratorProof, _Mapping]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., adopts: _Optional[_Iterable[_Union[Adopt, _Mapping]]] = ..., histories: _Optional[_Iterable[_Union[History, _Mapping]]] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., resends: _Optional[_Iterable[_Union[Resend, _Mapping]]] = ...) -> None: ...
 
 class EngineMessage(_message.Message):
-    __slots__ = ("hello", "facts", "logs", "refusals", "load")
+    __slots__ = ("challenge", "hello", "logs", "facts", "refusals", "load")
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
-    FACTS_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    challenge: EngineChallenge
     hello: EngineHello
-    facts: _containers.RepeatedCompositeFieldContainer[FactBatch]
     logs: _containers.RepeatedCompositeFieldContainer[LogBatch]
+    facts: _containers.RepeatedCompositeFieldContainer[FactBatch]
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     load: Load
-    def __init__(self, hello: _Optional[_Union[EngineHello, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[FactBatch, _Mapping]]] = ..., logs: _Optional[_Iterable[_Union[LogBatch, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
+    def __init__(self, challenge: _Optional[_Union[EngineChallenge, _Mapping]] = ..., hello: _Optional[_Union[EngineHello, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogBatch, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[FactBatch, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
 
 class OrchestratorHello(_message.Message):
     __slots__ = ("protocol", "orchestrator", "incarnation", "nonce")
@@ -54,6 +56,16 @@ class OrchestratorHello(_message.Message):
     nonce: bytes
     def __init__(self, protocol: _Optional[int] = ..., orchestrator: _Optional[str] = ..., incarnation: _Optional[str] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
+class EngineChallenge(_message.Message):
+    __slots__ = ("protocol", "nonce", "proof")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    nonce: bytes
+    proof: bytes
+    def __init__(self, protocol: _Optional[int] = ..., nonce: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+
 class OrchestratorProof(_message.Message):
     __slots__ = ("proof",)
     PROOF_FIELD_NUMBER: _ClassVar[int]
@@ -61,7 +73,7 @@ class OrchestratorProof(_message.Message):
     def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
 
 class EngineHello(_message.Message):
-    __slots__ = ("protocol", "engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "nonce", "proof", "held")
+    __slots__ = ("engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "held")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -69,7 +81,6 @@ class EngineHello(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -77,10 +88,7 @@ class EngineHello(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    PROOF_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
-    protocol: int
     engine: str
     incarnation: str
     version: str
@@ -88,10 +96,8 @@ class EngineHello(_message.Message):
     labels: _containers.ScalarMap[str, str]
     capacity: int
     draining: bool
-    nonce: bytes
-    proof: bytes
     held: _containers.RepeatedCompositeFieldContainer[Held]
-    def __init__(self, protocol: _Optional[int] = ..., engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., nonce: _Optional[bytes] = ..., proof: _Optional[bytes] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+    def __init__(self, engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("execution", "epoch", "last_seq")
@@ -196,14 +202,16 @@ class FactBatch(_message.Message):
     def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., first_seq: _Optional[int] = ..., facts: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class LogBatch(_message.Message):
-    __slots__ = ("execution", "epoch", "lines")
+    __slots__ = ("execution", "epoch", "lines", "dropped")
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
     execution: str
     epoch: int
     lines: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., lines: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    dropped: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., lines: _Optional[_Iterable[bytes]] = ..., dropped: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("execution", "epoch", "reason", "message")
@@ -214,11 +222,15 @@ class Refusal(_message.Message):
         DRAINING: _ClassVar[Refusal.Reason]
         UNABLE: _ClassVar[Refusal.Reason]
         UNKNOWN_DOCUMENT: _ClassVar[Refusal.Reason]
+        BROKEN: _ClassVar[Refusal.Reason]
+        NOT_HELD: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     FULL: Refusal.Reason
     DRAINING: Refusal.Reason
     UNABLE: Refusal.Reason
     UNKNOWN_DOCUMENT: Refusal.Reason
+    BROKEN: Refusal.Reason
+    NOT_HELD: Refusal.Reason
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]

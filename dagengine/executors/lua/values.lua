@@ -1,0 +1,369 @@
+-- Values across the border: MessagePack in (as deeply read-only tables), JSON text out.
+--
+-- A read-only value is an empty table (the proxy) whose metatable holds the real one in `__index`. Nothing a script can
+-- call hands the real table out. Arrays have `__len` in that metatable, objects do not: so `[]` and `{}` stay apart.
+-- Everything here reads tables raw: no metamethod of a script can run inside host code, which no deadline covers.
+
+local getmetatable, setmetatable = debug.getmetatable, setmetatable
+local type, next, rawget, rawlen, error, tostring = type, next, rawget, rawlen, error, tostring
+local byte, sub, find, gsub, format, unpack = string.byte, string.sub, string.find, string.gsub, string.format, string.unpack
+local concat, create = table.concat, table.create
+local integer_type, utf8_length = math.type, utf8.len
+
+local MAX_DEPTH <const> = 100
+
+local values = {}
+
+-- `json.null`: a userdata of Lua's own, so that it is no table, and indexing it says "attempt to index a null value".
+local null = io.stderr
+debug.setmetatable(null, {__name = "null", __tostring = function() return "null" end, __metatable = false})
+values.null = null
+
+-- The metatable of tables that `json.array` made.
+local ARRAY = {__name = "array", __metatable = false}
+values.ARRAY = ARRAY
+
+-- Set by the sandbox: the message for a write to `proxy[key]`.
+values.describe_write = nil
+
+local function refuse_write(proxy, key)
+  error(values.describe_write(proxy, key), 2)
+end
+
+local function length(proxy)
+  return rawlen(getmetatable(proxy).__index)
+end
+
+-- The real table behind a read-only one and whether it is an array; nil for anything else.
+local function behind(value)
+  local meta = getmetatable(value)
+  if meta and rawget(meta, "__newindex") == refuse_write then
+    return meta.__index, meta.__len ~= nil
+  end
+end
+values.behind = behind
+
+function values.read_only(real)
+  return setmetatable({}, {__index = real, __newindex = refuse_write, __metatable = false})
+end
+
+function values.read_only_array(real)
+  return setmetatable({}, {__index = real, __newindex = refuse_write, __metatable = false, __len = length})
+end
+
+---------------------------------------------------------------------------------------------------------------------
+-- MessagePack → read-only tables. The writer is ours, so that only what it writes has to be understood.
+
+local decode
+
+local function text(s, i, b)
+  if b == 0xd9 then return unpack(">s1", s, i + 1) end
+  if b == 0xda then return unpack(">s2", s, i + 1) end
+  return unpack(">s4", s, i + 1)
+end
+
+local function object(s, i, n)
+  local real = n > 1 and create(0, n) or {}
+  for _ = 1, n do
+    local b, key = byte(s, i, i), nil
+    if b < 0xc0 then
+      key = sub(s, i + 1, i + b - 0xa0)
+      i = i + b - 0x9f
+    else
+      key, i = text(s, i, b)
+    end
+    b = byte(s, i)
+    if b < 0x80 then
+      real[key] = b
+      i = i + 1
+    elseif b >= 0xa0 and b < 0xc0 then
+      real[key] = sub(s, i + 1, i + b - 0xa0)
+      i = i + b - 0x9f
+    elseif b == 0xcb then
+      real[key], i = unpack(">d", s, i + 1)
+    else
+      real[key], i = decode(s, i, b)
+    end
+  end
+  return setmetatable({}, {__index = real, __newindex = refuse_write, __metatable = false}), i
+end
+
+local function array(s, i, n)
+  local real = create(n)
+  for position = 1, n do
+    local b = byte(s, i)
+    if b < 0x80 then
+      real[position] = b
+      i = i + 1
+    elseif b == 0xcb then
+      real[position], i = unpack(">d", s, i + 1)
+    else
+      real[position], i = decode(s, i, b)
+    end
+  end
+  return setmetatable({}, {__index = real, __newindex = refuse_write, __metatable = false, __len = length}), i
+end
+
+local function unsigned64(s, i)
+  local number, stop = unpack(">i8", s, i)
+  if number < 0 then
+    values.problem = "holds an integer above 9223372036854775807, which Lua cannot hold"
+    error(values.problem, 0)
+  end
+  return number, stop
+end
+
+local wide = {
+  [0xc0] = function(_, i) return null, i end,
+  [0xc2] = function(_, i) return false, i end,
+  [0xc3] = function(_, i) return true, i end,
+  [0xcc] = function(s, i) return unpack(">I1", s, i) end,
+  [0xcd] = function(s, i) return unpack(">I2", s, i) end,
+  [0xce] = function(s, i) return unpack(">I4", s, i) end,
+  [0xcf] = unsigned64,
+  [0xd0] = function(s, i) return unpack(">i1", s, i) end,
+  [0xd1] = function(s, i) return unpack(">i2", s, i) end,
+  [0xd2] = function(s, i) return unpack(">i4", s, i) end,
+  [0xd3] = function(s, i) return unpack(">i8", s, i) end,
+  [0xcb] = function(s, i) return unpack(">d", s, i) end,
+  [0xdc] = function(s, i) local n, j = unpack(">I2", s, i) return array(s, j, n) end,
+  [0xdd] = function(s, i) local n, j = unpack(">I4", s, i) return array(s, j, n) end,
+  [0xde] = function(s, i) local n, j = unpack(">I2", s, i) return object(s, j, n) end,
+  [0xdf] = function(s, i) local n, j = unpack(">I4", s, i) return object(s, j, n) end,
+}
+
+function decode(s, i, b)
+  if b < 0x80 then return b, i + 1 end
+  if b < 0x90 then return object(s, i + 1, b - 0x80) end
+  if b < 0xa0 then return array(s, i + 1, b - 0x90) end
+  if b < 0xc0 then return sub(s, i + 1, i + b - 0xa0), i + b - 0x9f end
+  if b >= 0xe0 then return b - 256, i + 1 end
+  if b >= 0xd9 and b <= 0xdb then return text(s, i, b) end
+  return wide[b](s, i + 1)
+end
+
+function values.decode(packed)
+  return (decode(packed, 1, byte(packed, 1)))
+end
+
+---------------------------------------------------------------------------------------------------------------------
+-- Lua → JSON. The fast walk gives up at the first value it cannot write; `locate` then walks again to say where.
+
+local ESCAPES = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\b"] = "\\b", ["\f"] = "\\f"}
+for code = 0, 31 do
+  local char = string.char(code)
+  ESCAPES[char] = ESCAPES[char] or format("\\u%04x", code)
+end
+
+local REFUSED <const> = "value is not JSON"
+local TOO_BIG <const> = "value is too big"
+local MOST_STEPS <const> = 5000000 -- of a walk that looks for what is wrong
+
+local pieces, count, size, limit = {}, 0, 0, 0
+local cause
+local keys, key_count = {}, 0 -- '"name":' by name; rows share their names
+
+local function refuse_size()
+  cause = TOO_BIG
+  error(TOO_BIG, 0)
+end
+
+local function quoted(s)
+  if not find(s, "[^ !#-Z%[%]^-~]") then return '"' .. s .. '"' end
+  if not utf8_length(s) then error(REFUSED, 0) end
+  return '"' .. gsub(s, '[\0-\31"\\]', ESCAPES) .. '"'
+end
+values.quoted = quoted
+
+local function quoted_key(key)
+  if type(key) ~= "string" then error(REFUSED, 0) end
+  local s = quoted(key) .. ":"
+  if #key <= 64 then
+    if key_count >= 2000 then keys, key_count = {}, 0 end
+    keys[key] = s
+    key_count = key_count + 1
+  end
+  return s
+end
+
+local write
+
+local function write_array(real, n, depth)
+  if n + count + size > limit then refuse_size() end
+  local found = 0
+  for _ in next, real do found = found + 1 end
+  if found ~= n then error(REFUSED, 0) end
+  if n == 0 then
+    count = count + 1
+    pieces[count] = "[]"
+    return
+  end
+  for i = 1, n do
+    count = count + 1
+    pieces[count] = i == 1 and "[" or ","
+    local value = real[i]
+    if integer_type(value) == "integer" then
+      count = count + 1
+      pieces[count] = value
+    else
+      write(value, depth)
+    end
+  end
+  count = count + 1
+  pieces[count] = "]"
+end
+
+local function write_object(real, depth)
+  local lead = "{"
+  for key, value in next, real do
+    count = count + 1
+    pieces[count] = lead
+    lead = ","
+    count = count + 1
+    local name = keys[key] or quoted_key(key)
+    pieces[count] = name
+    size = size + #name
+    if integer_type(value) == "integer" then
+      count = count + 1
+      pieces[count] = value
+    else
+      write(value, depth)
+    end
+  end
+  count = count + 1
+  pieces[count] = lead == "{" and "{}" or "}"
+end
+
+local function write_table(value, depth)
+  if depth > MAX_DEPTH then error(REFUSED, 0) end
+  if count + size > limit then refuse_size() end
+  local meta = getmetatable(value)
+  if meta then
+    if rawget(meta, "__newindex") == refuse_write then
+      value = meta.__index
+      if meta.__len then return write_array(value, rawlen(value), depth) end
+      return write_object(value, depth)
+    elseif meta == ARRAY then
+      return write_array(value, rawlen(value), depth)
+    end
+  end
+  local n = rawlen(value)
+  if n > 0 then return write_array(value, n, depth) end
+  return write_object(value, depth)
+end
+
+function write(value, depth)
+  local kind = type(value)
+  count = count + 1
+  if kind == "string" then
+    local s = quoted(value)
+    pieces[count] = s
+    size = size + #s
+    if size > limit then refuse_size() end
+  elseif kind == "number" then
+    if value - value ~= 0 then error(REFUSED, 0) end -- NaN and the infinities
+    pieces[count] = value
+  elseif kind == "boolean" then
+    pieces[count] = value and "true" or "false"
+  elseif kind == "table" then
+    count = count - 1
+    write_table(value, depth + 1)
+  elseif value == null then
+    pieces[count] = "null"
+  else
+    error(REFUSED, 0)
+  end
+end
+
+-- `value` as JSON text of at most `most` bytes. Raises; then `values.locate` says what is wrong.
+function values.encode(value, most)
+  if value == nil then return "null" end
+  if count > 4096 or size > 65536 then pieces = {} end -- do not hold on to a big result
+  count, size, limit, cause = 0, 0, most, nil
+  write(value, 0)
+  local s = count == 1 and tostring(pieces[1]) or concat(pieces, "", 1, count)
+  if #s > most then refuse_size() end
+  return s
+end
+
+---------------------------------------------------------------------------------------------------------------------
+-- Where a value is not JSON, for people.
+
+local function step(path, key)
+  if type(key) == "string" then
+    if find(key, "^[%a_][%w_]*$") then return path .. "." .. key end
+    return path .. "[" .. format("%q", key) .. "]"
+  end
+  if integer_type(key) == "integer" then return path .. "[" .. key .. "]" end
+  return path .. "[" .. (type(key) == "number" and tostring(key) or "a " .. type(key)) .. "]"
+end
+values.step = step
+
+local find_problem
+
+local function key_problem(real, is_array, n, path)
+  for key in next, real do
+    local listed = integer_type(key) == "integer" and key >= 1 and key <= n
+    if type(key) == "string" then
+      if is_array and n > 0 then
+        return path .. " mixes list elements and the key " .. format("%q", key) .. "; use one of them"
+      elseif is_array then
+        return path .. " is an array with the key " .. format("%q", key)
+      elseif not utf8_length(key) then
+        return path .. " has a key that is not valid UTF-8"
+      end
+    elseif integer_type(key) == "integer" and key >= 1 and not listed then
+      return path .. " is a sparse list: [" .. key .. "] is set, but not every element before it; use json.null for holes"
+    elseif not listed then
+      return step(path, key) .. " has a key of type " .. type(key) .. "; the keys of an object are strings"
+    end
+  end
+end
+
+local function table_problem(value, path, above)
+  above.steps = above.steps + 1
+  if above.steps > MOST_STEPS then return path .. " holds a value that is not JSON" end
+  if above[value] then return path .. " is a cycle: it is the same table as " .. above[value] end
+  if above.depth >= MAX_DEPTH then return path .. " is nested deeper than " .. MAX_DEPTH .. " levels" end
+  local real, is_array = behind(value)
+  real = real or value
+  local n = rawlen(real)
+  is_array = is_array or n > 0 or getmetatable(value) == ARRAY
+  for i = 1, is_array and n or 0 do
+    if real[i] == nil then return path .. " has a hole: [" .. i .. "] is nil; use json.null" end
+  end
+  local problem = key_problem(real, is_array, n, path)
+  if problem then return problem end
+  above[value] = path
+  above.depth = above.depth + 1
+  for key, inner in next, real do
+    problem = find_problem(inner, step(path, key), above)
+    if problem then return problem end
+  end
+  above.depth = above.depth - 1
+  above[value] = nil
+end
+
+function find_problem(value, path, above)
+  local kind = type(value)
+  if kind == "table" then return table_problem(value, path, above) end
+  if kind == "string" then
+    if not utf8_length(value) then return path .. " is a string that is not valid UTF-8" end
+  elseif kind == "number" then
+    if value ~= value then return path .. " is NaN, which JSON cannot hold" end
+    if value - value ~= 0 then return path .. " is infinite, which JSON cannot hold" end
+  elseif kind ~= "boolean" and value ~= null then
+    return path .. " is a " .. kind
+  end
+end
+
+-- Why the last `values.encode(value, most)` raised; `root` is what the script calls the value.
+function values.locate(value, root, most)
+  if cause ~= TOO_BIG then
+    local problem = find_problem(value, root, {depth = 0, steps = 0})
+    if problem then return problem end
+  end
+  return root .. " is bigger than " .. most .. " bytes of JSON"
+end
+
+return values

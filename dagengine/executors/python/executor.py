@@ -1,0 +1,213 @@
+"""The `python` executor: calls functions that the engine knows by name.
+
+Synchronous functions run on a pool of threads, asynchronous ones on the driver's loop. A function that exceeds its
+timeout, or whose execution is cancelled, is told so where Python can (a task is cancelled, a queued call is dropped);
+a thread that runs cannot be stopped, so its attempt ends in the journal and its result is thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import orjson
+
+from dagengine.clock import Clock
+from dagengine.errors import ExecutorError
+from dagengine.events.facts import ErrorInfo
+from dagengine.executors.base import Done, Job, LogSink, Outcome
+from dagengine.executors.python.binding import Binding, BindingError, Context
+from dagengine.spec.model import PythonExecutor
+
+__all__ = ["PythonFunctions"]
+
+
+class _Attempt:
+    """One call under way."""
+
+    __slots__ = ("done", "ended", "job", "started", "timer", "work")
+
+    def __init__(self, job: Job, done: Done) -> None:
+        self.job = job
+        self.done = done
+        self.ended = False
+        self.started = time.perf_counter()
+        self.timer: asyncio.TimerHandle | None = None
+        self.work: asyncio.Task[None] | Future[None] | None = None
+
+
+class PythonFunctions:
+    """Performs `python` nodes. Function names match those in documents."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, Callable[..., object]] | None = None,
+        *,
+        clock: Clock,
+        log: LogSink | None = None,
+        threads: int = 16,
+    ) -> None:
+        self._bindings: dict[str, Binding] = {}
+        self._clock = clock
+        self._log = log
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._attempts: dict[tuple[str, str, int | None, int], _Attempt] = {}
+        for name, function in (functions or {}).items():
+            self.register(name, function)
+
+    def register(self, name: str, function: Callable[..., object]) -> None:
+        """Make `function` known as `name`. Raises ExecutorError when another function has that name."""
+        known = self._bindings.get(name)
+        if known is not None and known.function is not function:
+            raise ExecutorError(f"another function is registered as '{name}' already")
+        self._bindings[name] = Binding(function)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._bindings
+
+    def submit(self, jobs: Sequence[Job], done: Done) -> None:
+        """Begin a call per job."""
+        for job in jobs:
+            attempt = _Attempt(job, done)
+            self._attempts[job.scope.execution, job.node, job.index, job.attempt] = attempt
+            self._begin(attempt)
+
+    def cancel(self, execution: str, node: str, index: int | None, attempt: int) -> None:
+        """Cancel a task, or drop a call that no thread has begun; `done` is called in any case."""
+        found = self._attempts.get((execution, node, index, attempt))
+        if found is not None:
+            self._end(found, _error("Cancelled", "the attempt was cancelled"))
+
+    async def close(self) -> None:
+        """Cancel tasks and drop queued calls. Threads that run are not waited for."""
+        attempts, self._attempts = list(self._attempts.values()), {}
+        tasks = []
+        for attempt in attempts:
+            if attempt.timer is not None:
+                attempt.timer.cancel()
+            if attempt.work is not None:
+                attempt.work.cancel()
+            if isinstance(attempt.work, asyncio.Task):
+                tasks.append(attempt.work)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    # --- one attempt ---
+
+    def _begin(self, attempt: _Attempt) -> None:
+        job = attempt.job
+        loop = asyncio.get_running_loop()
+        assert isinstance(job.spec, PythonExecutor)  # noqa: S101 - the driver routes jobs by executor type
+        binding = self._bindings.get(job.spec.function)
+        try:
+            if binding is None:
+                raise BindingError(f"this engine knows no function '{job.spec.function}'")
+            arguments = binding.arguments(job, Context(job, self._log, self._clock.now))
+        except BindingError as error:
+            loop.call_soon(self._end, attempt, _fail(type(error).__name__, str(error)))
+            return
+        if binding.is_async:
+            attempt.work = loop.create_task(self._on_loop(attempt, binding.function, arguments))
+            self._started(attempt)
+        else:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dagengine-python")
+            attempt.work = self._pool.submit(self._on_thread, attempt, binding.function, arguments, loop)
+
+    def _started(self, attempt: _Attempt) -> None:
+        """The call has really begun: its time counts from now."""
+        attempt.started = time.perf_counter()
+        if attempt.ended:
+            return
+        timeout = attempt.job.timeout
+        if timeout is not None:
+            error = _error("Timeout", f"the attempt took longer than its timeout of {timeout / 1e6:g} s")
+            attempt.timer = asyncio.get_running_loop().call_later(timeout / 1e6, self._end, attempt, error)
+
+    async def _on_loop(self, attempt: _Attempt, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        try:
+            outcome = _succeed(await function(**arguments))
+        except Exception as error:
+            outcome = _from_exception(error)
+        self._end(attempt, outcome)
+
+    def _on_thread(
+        self,
+        attempt: _Attempt,
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        _call(loop, self._started, attempt)
+        try:
+            outcome = _succeed(function(**arguments))
+        except BaseException as error:  # a thread has nobody above it: SystemExit is the function's failure, too
+            outcome = _from_exception(error)
+        _call(loop, self._end, attempt, outcome)
+
+    def _end(self, attempt: _Attempt, outcome: Outcome) -> None:
+        job = attempt.job
+        if self._attempts.pop((job.scope.execution, job.node, job.index, job.attempt), None) is None:
+            return
+        attempt.ended = True
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        if attempt.work is not None and not attempt.work.done() and attempt.work is not asyncio.current_task():
+            attempt.work.cancel()
+        elapsed = round((time.perf_counter() - attempt.started) * 1e6)
+        attempt.done(
+            job,
+            Outcome(conclusion=outcome.conclusion, result=outcome.result, error=outcome.error, elapsed=elapsed),
+        )
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
+    """Have the loop call `function`; a loop that is gone does not want to know any more."""
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        return
+
+
+def _succeed(result: object) -> Outcome:
+    try:
+        value = orjson.dumps(result)
+        if b"null" in value:  # orjson writes NaN and infinities as null; they are no JSON values
+            value = json.dumps(result, allow_nan=False, default=_plain, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        return _fail("ResultError", f"the function returned something that is not JSON: {error}")
+    return Outcome(conclusion="success", result=value)
+
+
+def _plain(value: object) -> object:
+    """What orjson can write besides JSON's own types (dataclasses, dates, UUIDs, …)."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def _fail(kind: str, message: str) -> Outcome:
+    return Outcome(conclusion="fail", error=ErrorInfo(type=kind, message=message))
+
+
+def _error(kind: str, message: str) -> Outcome:
+    return Outcome(conclusion="error", error=ErrorInfo(type=kind, message=message))
+
+
+def _from_exception(error: BaseException) -> Outcome:
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    return Outcome(
+        conclusion="fail",
+        error=ErrorInfo(
+            type=type(error).__name__,
+            message=str(error) or type(error).__name__,
+            line=(frames[-1].lineno or 0) if frames else 0,
+            traceback="".join(traceback.format_list(frames)).rstrip(),
+        ),
+    )

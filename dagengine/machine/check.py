@@ -1,0 +1,73 @@
+"""What must be true of every machine after every step. Tests run it all the time; replay runs it in production.
+
+Raises MachineError naming the invariant that does not hold. Costs O(nodes + edges + items): not for hot paths.
+"""
+
+from __future__ import annotations
+
+from dagengine.errors import MachineError
+from dagengine.machine.machine import Machine
+from dagengine.machine.phases import FINAL, Outcome, Phase
+from dagengine.machine.state import State
+
+__all__ = ["check"]
+
+
+def check(machine: Machine) -> None:
+    """Raise MachineError when an invariant of `machine` does not hold."""
+    state = machine.state
+    _counts(state)
+    for position in range(len(state.graph)):
+        _node(state, position)
+    for position in state.items:
+        _items(state, position)
+    if state.status in ("succeeded", "failed", "cancelled"):
+        _require(state.unfinished == 0, state, "an ended execution has no unfinished node")
+        _require((state.status == "succeeded") == (state.outputs is not None), state, "outputs belong to success")
+        _require((state.status == "failed") == (state.error is not None), state, "an error belongs to failure")
+
+
+def _counts(state: State) -> None:
+    ended = sum(phase in FINAL for phase in state.phase)
+    _require(state.unfinished == len(state.graph) - ended, state, "`unfinished` counts the nodes that have not ended")
+    troubled = any(outcome not in (Outcome.NONE, Outcome.SUCCEEDED) for outcome in state.outcome)
+    _require(state.troubled == troubled, state, "`troubled` tells whether a node ended otherwise than succeeded")
+
+
+def _node(state: State, position: int) -> None:
+    node, phase = state.graph.nodes[position], state.phase[position]
+    open_dependencies = sum(state.phase[needed] not in FINAL for needed in node.dependencies)
+    _require(state.waiting[position] == open_dependencies, state, f"`waiting` of {node.id} counts open dependencies")
+    if phase in (Phase.RUNNING, Phase.BACKOFF, Phase.SUCCEEDED):
+        _require(not open_dependencies, state, f"{node.id} has begun, so its dependencies have ended")
+        if node.run_if == "all_succeeded":
+            fine = all(state.outcome[needed] == Outcome.SUCCEEDED for needed in node.dependencies)
+            _require(fine, state, f"{node.id} has begun, so its dependencies have succeeded")
+    _require(
+        (phase in FINAL) == (state.outcome[position] != Outcome.NONE), state, f"{node.id} has an outcome at its end"
+    )
+    if phase == Phase.SUCCEEDED:
+        _require(state.result(position) is not None, state, f"{node.id} succeeded, so it has a result")
+    if phase == Phase.FAILED:
+        _require((position, -1) in state.errors, state, f"{node.id} failed, so it has an error")
+    fails, errors = state.failures.get((position, -1), (0, 0))
+    if position not in state.items:
+        limit = node.retry.fail.max_attempts + node.retry.error.max_attempts
+        _require(state.attempt[position] <= limit, state, f"{node.id} was tried no more often than allowed")
+        _require(fails <= node.retry.fail.max_attempts, state, f"{node.id} failed no more often than allowed")
+        _require(errors <= node.retry.error.max_attempts, state, f"{node.id} broke no more often than allowed")
+
+
+def _items(state: State, position: int) -> None:
+    items, node = state.items[position], state.graph.nodes[position]
+    ended = sum(phase in FINAL for phase in items.phase)
+    failed = sum(phase == Phase.FAILED for phase in items.phase)
+    _require(items.unfinished == len(items.phase) - ended, state, f"`unfinished` of {node.id} counts its open items")
+    _require(items.failed == failed, state, f"`failed` of {node.id} counts its failed items")
+    if state.phase[position] == Phase.SUCCEEDED:
+        _require(ended == len(items.phase) and not failed, state, f"{node.id} succeeded, so all its items have")
+
+
+def _require(holds: bool, state: State, invariant: str) -> None:
+    if not holds:
+        raise MachineError(f"execution {state.execution} ({state.status}, {state.seq} facts): not true: {invariant}")

@@ -1,0 +1,74 @@
+"""An execution that this engine holds: its run, its journal, and the session that it answers to."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dagengine.journal.session import Budget, SessionJournal
+from dagengine.server.base import Run
+from dagengine.server.logs import LogBuffer
+from dagengine.server.outbox import Outbox
+from dagengine.wire.v1 import session_pb2
+
+__all__ = ["HeldExecution"]
+
+
+class HeldExecution:
+    """One execution from its start until all of it is committed, or until it is dropped.
+
+    `outbox` is that of the session whose Start or Adopt came last, or None while that session is gone.
+    """
+
+    def __init__(self, start: session_pb2.Start, *, budget: Budget) -> None:
+        self.execution: str = start.execution
+        self.outbox: Outbox | None = None
+        self.session_number = 0
+        self.run: Run | None = None
+        self.watcher: asyncio.Task[None] | None = None
+        self.log = LogBuffer(self._logs_ready)
+        self.journal = SessionJournal(
+            epoch=start.epoch, committed=start.history, budget=budget, on_ready=self._facts_ready
+        )
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch obeyed so far."""
+        return self.journal.epoch
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes up capacity: its last fact is not made yet."""
+        return not self.journal.ended
+
+    def attach(self, outbox: Outbox, session_number: int) -> None:
+        """Answer to another session from now on."""
+        self.outbox = outbox
+        self.session_number = session_number
+        if self.log.pending:
+            outbox.logs(self)
+        if self.journal.pending:
+            outbox.facts(self)
+
+    def detach(self) -> None:
+        """Its session is gone: keep what is not acknowledged until another one comes."""
+        self.outbox = None
+
+    def close(self) -> None:
+        """Stop the run and forget the facts. Log lines that are on their way still go out."""
+        if self.watcher is not None:
+            self.watcher.cancel()
+        if self.run is not None:
+            self.run.stop()
+        self.journal.close()
+
+    def to_held(self) -> session_pb2.Held:
+        """How the engine's hello tells of it."""
+        return session_pb2.Held(execution=self.execution, epoch=self.epoch, last_seq=self.journal.last_seq)
+
+    def _facts_ready(self) -> None:
+        if self.outbox is not None:
+            self.outbox.facts(self)
+
+    def _logs_ready(self) -> None:
+        if self.outbox is not None:
+            self.outbox.logs(self)

@@ -1,0 +1,46 @@
+"""What a host knows of one orchestrator that it is in session with."""
+
+from __future__ import annotations
+
+from dagengine.errors import WireError
+from dagengine.server.outbox import Outbox
+from dagengine.wire.v1 import session_pb2
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One session after its opening. `number` counts them: a higher one began later."""
+
+    def __init__(self, *, orchestrator: str, number: int, outbox: Outbox) -> None:
+        self.orchestrator = orchestrator
+        self.number = number
+        self.outbox = outbox
+        self._histories: dict[str, tuple[int, list[bytes]]] = {}
+
+    def add_history(self, history: session_pb2.History) -> None:
+        """Keep committed facts for the Start that will follow."""
+        epoch, facts = self._histories.get(history.execution, (history.epoch, []))
+        if history.first_seq == 1 or history.epoch != epoch:
+            epoch, facts = history.epoch, []
+        if history.first_seq == len(facts) + 1:
+            facts.extend(history.facts)
+        self._histories[history.execution] = (epoch, facts)
+
+    def take_history(self, start: session_pb2.Start) -> list[bytes]:
+        """The facts that came for this start. WireError unless they are the ones that it counts on."""
+        epoch, facts = self._histories.pop(start.execution, (start.epoch, []))
+        if epoch != start.epoch or len(facts) != start.history:
+            raise WireError(
+                f"the start counts on {start.history} facts of history under epoch {start.epoch}, "
+                f"but {len(facts)} came in a row under epoch {epoch}"
+            )
+        return facts
+
+    def refuse(
+        self, execution: str, epoch: int, reason: session_pb2.Refusal.Reason, message: str
+    ) -> None:
+        """Tell the orchestrator that an execution will not run here."""
+        self.outbox.refuse(
+            session_pb2.Refusal(execution=execution, epoch=epoch, reason=reason, message=message)
+        )

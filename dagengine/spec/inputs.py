@@ -1,0 +1,86 @@
+"""The inputs of one execution against `spec.inputs`: defaults put in, everything wrong reported at once.
+
+Called by whoever starts executions, for each of them: what can be worked out once per document is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Final
+
+from dagengine.errors import InputError, Problem
+from dagengine.spec import input_schema
+from dagengine.spec.input_schema import InputValidator
+from dagengine.spec.model import Document
+from dagengine.spec.path import Finding, format_path
+from dagengine.spec.plain import plain
+from dagengine.spec.suggestion import did_you_mean
+
+__all__ = ["check_inputs"]
+
+_MAX_DEPTH: Final = 200
+_MAX_DOCUMENTS: Final = 256
+_SIMPLE: Final = (str, bool, type(None))
+
+
+def check_inputs(document: Document, inputs: Mapping[str, object]) -> dict[str, object]:
+    """`inputs` with the defaults of `document`, made of JSON values only. `inputs` itself is not changed.
+
+    A document that declares no inputs takes any. Raises InputError with every problem: unknown names, missing ones,
+    values that do not fit their schema or are not JSON (paths such as `inputs.date`).
+    """
+    findings: list[Finding] = []
+    values = {name: _json(name, value, findings) for name, value in inputs.items()}
+    declared = document.spec.inputs
+    if declared and not findings:
+        findings = _misfits(document, values)
+        for name, schema in declared.items():
+            if name not in values and "default" in schema:
+                values[name] = copy.deepcopy(schema["default"])
+    if findings:
+        problems = [Problem(path=format_path(path), message=message) for path, message in findings]
+        raise InputError(f"the inputs do not fit workflow {document.reference}:", problems)
+    return values
+
+
+def _json(name: object, value: object, findings: list[Finding]) -> object:
+    if type(name) is not str:
+        findings.append(Finding(("inputs",), f"names of inputs must be texts, got {name!r}"))
+    elif type(value) not in _SIMPLE or not (value.isascii() if type(value) is str else True):
+        value, wrong = plain(value, ("inputs", name), max_depth=_MAX_DEPTH)
+        findings.extend(wrong)
+    return value
+
+
+def _misfits(document: Document, values: Mapping[str, object]) -> list[Finding]:
+    findings: list[Finding] = []
+    validators = _validators(document)
+    for name, value in values.items():
+        known = validators.get(name)
+        if known is None:
+            hint = did_you_mean(name, validators) or f" (declared: {', '.join(validators)})"
+            findings.append(Finding(("inputs", name), f"unknown input {name!r}{hint}"))
+        elif not known.accepts(value):
+            findings.extend(known.findings(value, ("inputs", name)))
+    findings.extend(
+        Finding(("inputs", name), "required")
+        for name, schema in document.spec.inputs.items()
+        if name not in values and "default" not in schema
+    )
+    return findings
+
+
+_compiled: Final[dict[str, dict[str, InputValidator]]] = {}
+
+
+def _validators(document: Document) -> dict[str, InputValidator]:
+    """The validators of a document, made once per digest and kept for the latest documents."""
+    digest = document.digest
+    found = _compiled.get(digest)
+    if found is None:
+        found = {name: input_schema.validator(schema) for name, schema in document.spec.inputs.items()}
+        while len(_compiled) >= _MAX_DOCUMENTS:
+            _compiled.pop(next(iter(_compiled)), None)
+        _compiled[digest] = found
+    return found

@@ -1,0 +1,89 @@
+"""Examples shown in the OpenAPI description. Tests hold them against the schemas they are examples of."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["DOCUMENT", "ENGINE", "EXECUTION", "FACT", "LOG", "QUEUED", "REGISTRATION", "WORKFLOW"]
+
+_DIGEST: Final = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_EXECUTION_ID: Final = "01jb2x3y4z5a6b7c8d9e0f1g2h"
+
+DOCUMENT: Final[dict[str, Any]] = {
+    "apiVersion": "workflows/v1",
+    "kind": "Workflow",
+    "metadata": {"id": "greeting", "version": "1.0.0", "labels": {"team": "data"}},
+    "spec": {
+        "inputs": {"name": {"type": "string", "default": "world"}},
+        "nodes": [{"id": "greet", "executor": {"type": "lua", "code": "return 'Hello, ' .. inputs.name"}}],
+    },
+}
+REGISTRATION: Final[dict[str, Any]] = {
+    "id": "greeting",
+    "version": "1.0.0",
+    "digest": _DIGEST,
+    "created": True,
+}
+WORKFLOW: Final[dict[str, Any]] = {
+    "id": "greeting",
+    "version": "1.0.0",
+    "digest": _DIGEST,
+    "name": "",
+    "description": "",
+    "labels": {"team": "data"},
+    "registered_at": 1_760_000_000_000_000,
+    "versions": ["1.0.0"],
+    "document": DOCUMENT,
+}
+QUEUED: Final[dict[str, Any]] = {
+    "id": _EXECUTION_ID,
+    "workflow": "greeting",
+    "version": "1.0.0",
+    "status": "queued",
+    "created_at": 1_760_000_001_000_000,
+    "inputs": {"name": "world"},
+    "waiting_on": "no_engine",
+}
+EXECUTION: Final[dict[str, Any]] = {
+    "id": _EXECUTION_ID,
+    "workflow": "greeting",
+    "version": "1.0.0",
+    "status": "succeeded",
+    "created_at": 1_760_000_001_000_000,
+    "engine": "engine-1",
+    "epoch": 1,
+    "last_seq": 4,
+    "started_at": 1_760_000_001_002_000,
+    "finished_at": 1_760_000_001_003_500,
+    "inputs": {"name": "world"},
+    "outputs": {"greet": "Hello, world"},
+}
+FACT: Final[dict[str, Any]] = {
+    "seq": 2,
+    "epoch": 1,
+    "fact": {"type": "NodeStarted", "at": 1_760_000_001_002_100, "node": "greet", "attempt": 1},
+}
+LOG: Final[dict[str, Any]] = {
+    "id": 1,
+    "line": {
+        "execution": _EXECUTION_ID,
+        "node": "greet",
+        "attempt": 1,
+        "line": 1,
+        "at": 1_760_000_001_002_200,
+        "text": "greeting world",
+    },
+}
+ENGINE: Final[dict[str, Any]] = {
+    "id": "engine-1",
+    "address": "127.0.0.1:50051",
+    "state": "ready",
+    "capacity": 10,
+    "running": 1,
+    "version": "0.1.0",
+    "executors": ["lua", "python"],
+    "labels": {},
+    "workflows": ["greeting@1.0.0"],
+    "started": 12,
+    "reason": "",
+}

@@ -1,0 +1,44 @@
+"""Why an execution did not succeed, for people: the node, what went wrong, and the line of their own code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from orchestrator.cli import progress
+
+__all__ = ["explain"]
+
+_SHOWN: Final = 10
+
+
+def explain(board: progress.Board) -> str:
+    """The story of an execution that failed or was cancelled, in lines."""
+    lines = [f"execution {board.execution} of {board.plan.reference} {_ended(board)}"]
+    causes = list(board.causes())
+    for failure in islice(causes, _SHOWN):
+        lines.extend(_failure(board, failure))
+    if len(causes) > _SHOWN:
+        lines.append(f"  … and {len(causes) - _SHOWN} more failures")
+    if not causes and board.error is not None:
+        lines.append(f"  {board.error.type}: {board.error.message}")
+    return "\n".join(lines)
+
+
+def _ended(board: progress.Board) -> str:
+    return {"failed": "failed", "cancelled": "was cancelled"}.get(board.status, f"is {board.status}")
+
+
+def _failure(board: progress.Board, failure: progress.Failure) -> Iterator[str]:
+    error = failure.error
+    tries = f" after {failure.attempt} attempts" if failure.attempt > 1 else ""
+    first, *rest = error.message.split("\n")
+    yield f"  node {progress.label(failure.node, failure.index)}{tries}: {error.type}: {first}"
+    yield from (f"    {line}" for line in rest)
+    code = board.plan.code(failure.node).splitlines()
+    if 0 < error.line <= len(code):
+        yield f"    {error.line} | {code[error.line - 1].strip()}"
+    elif error.line:
+        yield f"    line {error.line}"
+    yield from (f"    {line}" for line in error.traceback.splitlines())
