@@ -84,13 +84,9 @@ class Kind:
 
 KINDS: Final[dict[str, Kind]] = {
     "invalid-document": Kind(status=422, title="The workflow document is wrong", error=engine_errors.SpecError),
-    "invalid-inputs": Kind(
-        status=422, title="The inputs do not fit the workflow", error=engine_errors.InputError
-    ),
+    "invalid-inputs": Kind(status=422, title="The inputs do not fit the workflow", error=engine_errors.InputError),
     "execution-failed": Kind(status=422, title="The execution did not succeed"),
-    "version-conflict": Kind(
-        status=409, title="The version exists with another content", error=errors.VersionConflict
-    ),
+    "version-conflict": Kind(status=409, title="The version exists with another content", error=errors.VersionConflict),
     "in-use": Kind(status=409, title="Executions are still running", error=errors.InUse),
     "conflict": Kind(status=409, title="The request contradicts what is stored", error=errors.Conflict),
     "overloaded": Kind(status=429, title="The admission queue is full", error=errors.Overloaded),
@@ -108,9 +104,7 @@ KINDS: Final[dict[str, Kind]] = {
 }
 """Every kind of problem; of several that fit an exception, the first counts."""
 
-_SPECIFIC: Final = tuple(
-    (kind.error, name) for name, kind in KINDS.items() if kind.error and name != "internal"
-)
+_SPECIFIC: Final = tuple((kind.error, name) for name, kind in KINDS.items() if kind.error and name != "internal")
 
 
 def _kind(exc: Exception) -> str | None:

@@ -150,7 +150,8 @@ class SessionJournal:
     def take(self, *, max_facts: int, max_bytes: int) -> Sendable:
         """The next facts to send, in order: at least one if any is pending, even when it alone is over `max_bytes`."""
         first_seq = self._committed + len(self._sent) + 1
-        unsent, taken, size = self._unsent, [], 0
+        unsent, size = self._unsent, 0
+        taken: list[bytes] = []
         while unsent and len(taken) < max_facts:
             size += len(unsent[0])
             if size > max_bytes and taken:

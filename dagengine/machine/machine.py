@@ -53,15 +53,10 @@ class Machine:
     @property
     def wake_at(self) -> int | None:
         """When something is due next (microseconds since the epoch), or None."""
-        due, state = self.state.due, self.state
+        due = self.state.due
         while due:
-            at, position, index, attempt = due[0]
-            if (
-                state.phase_of(position, index) == Phase.BACKOFF
-                and state.phase[position] in (Phase.BACKOFF, Phase.RUNNING)
-                and state.attempt_of(position, index) == attempt
-            ):
-                return at
+            if self.state.waits_for(due[0]):
+                return due[0][0]
             heapq.heappop(due)
         return None
 
@@ -124,6 +119,8 @@ class Machine:
                 inputs=msgspec.Raw(stimulus.inputs),
             )
         )
+        if stimulus.cancel is not None:
+            self._cancel(stimulus.cancel, at)
 
     def _resume(self, at: int) -> None:
         """Pure attempts that were running run again as they are; all others end as orphans, by facts."""

@@ -159,6 +159,15 @@ class State:
         """The number of the last attempt of a unit; 0 before the first."""
         return self.attempt[position] if index < 0 else self.items[position].attempt[index]
 
+    def waits_for(self, entry: tuple[int, int, int, int]) -> bool:
+        """Whether an entry of `due` still means something: its unit waits for the attempt after that one."""
+        _, position, index, attempt = entry
+        return (
+            self.phase[position] in (Phase.BACKOFF, Phase.RUNNING)
+            and self.phase_of(position, index) == Phase.BACKOFF
+            and self.attempt_of(position, index) == attempt
+        )
+
     def units(self, *phases: int) -> Iterator[tuple[int, int]]:
         """Every unit in one of `phases` that has attempts of its own: nodes without `foreach`, and items."""
         for position, phase in enumerate(self.phase):
@@ -173,7 +182,6 @@ class State:
 
     def snapshot(self) -> dict[str, object]:
         """Everything that facts determine, comparable: two states with equal snapshots behave the same."""
-        backoff = set(self.units(Phase.BACKOFF))
         return {
             "execution": self.execution,
             "status": self.status,
@@ -191,7 +199,7 @@ class State:
             "args": dict(self.args),
             "failures": dict(self.failures),
             "errors": dict(self.errors),
-            "due": sorted(entry for entry in self.due if (entry[1], entry[2]) in backoff),
+            "due": sorted(filter(self.waits_for, self.due)),
             "cancel": self.cancel,
             "commands": set(self.commands),
             "unfinished": self.unfinished,

@@ -17,11 +17,24 @@ Purpose = Literal["when", "foreach", "args", "outputs"]
 """What an expression is evaluated for."""
 
 
+class Cancel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Somebody wants the execution to stop. `command` identifies the request; a second delivery changes nothing."""
+
+    at: int
+    author: str = ""
+    reason: str = ""
+    command: str = ""
+
+
 class Begin(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A new execution begins. `inputs` is a JSON object that was checked at the door."""
+    """A new execution begins. `inputs` is a JSON object that was checked at the door.
+
+    With `cancel`, somebody wanted it to stop before it began: no node of it starts, but those that run always.
+    """
 
     at: int
     inputs: bytes
+    cancel: Cancel | None = None
 
 
 class Resume(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -58,15 +71,6 @@ class TimePassed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """It is now `at`: whatever was due by then may go on."""
 
     at: int
-
-
-class Cancel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Somebody wants the execution to stop. `command` identifies the request; a second delivery changes nothing."""
-
-    at: int
-    author: str = ""
-    reason: str = ""
-    command: str = ""
 
 
 Stimulus = AttemptEnded | Evaluated | TimePassed | Cancel | Begin | Resume

@@ -43,7 +43,8 @@ class Engine(Protocol):
     def missing(self, document: Document, /) -> Sequence[str]:
         """Why it cannot run a workflow, for people; empty when it can."""
 
-    def open(
-        self, graph: Graph, /, *, execution: str, journal: Journal, seed: int, log: LogSink | None = None
-    ) -> Run:
+    def open(self, graph: Graph, /, *, execution: str, journal: Journal, seed: int, log: LogSink | None = None) -> Run:
         """Make an execution ready to start or to resume."""
+
+    def release(self, execution: str, /) -> None:
+        """Forget what `open` kept for an execution."""

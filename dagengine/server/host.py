@@ -11,8 +11,10 @@ runs on: effects wait for commits by themselves, and facts are kept until somebo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Final
 
 import msgspec
 import structlog
@@ -34,6 +36,9 @@ __all__ = ["Host"]
 log = structlog.get_logger(__name__)
 
 Refusal = session_pb2.Refusal
+
+FLUSH_SECONDS: Final = 2.0
+"""How long the facts of executions that are handed back may take to be acknowledged."""
 
 
 class _Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,9 +106,7 @@ class Host:
         yield session_pb2.EngineMessage(challenge=opening.challenge(first.hello))
         opening.verify((await _expect(incoming, "proof")).proof)
         self._opened += 1
-        session = Session(
-            orchestrator=first.hello.orchestrator, number=self._opened, outbox=Outbox(self._load)
-        )
+        session = Session(orchestrator=first.hello.orchestrator, number=self._opened, outbox=Outbox(self._load))
         self._sessions[session.number] = session
         about = log.bind(orchestrator=session.orchestrator, incarnation=first.hello.incarnation)
         about.info("session_opened", held=len(self._held))
@@ -122,9 +125,7 @@ class Host:
                 await asyncio.gather(reader, return_exceptions=True)
             about.info("session_closed", held=len(self._held))
 
-    async def _read(
-        self, session: Session, incoming: AsyncIterator[session_pb2.OrchestratorMessage]
-    ) -> None:
+    async def _read(self, session: Session, incoming: AsyncIterator[session_pb2.OrchestratorMessage]) -> None:
         try:
             async for message in incoming:
                 self._obey(session, message)
@@ -184,9 +185,7 @@ class Host:
     def _adopt(self, session: Session, adopt: session_pb2.Adopt) -> None:
         held = self._held.get(adopt.execution)
         if held is None:
-            session.refuse(
-                adopt.execution, adopt.epoch, Refusal.NOT_HELD, f"{self.engine_id} does not hold it"
-            )
+            session.refuse(adopt.execution, adopt.epoch, Refusal.HISTORY_MISSING, f"{self.engine_id} does not hold it")
         elif not self._is_late(session, held, adopt.epoch):
             self._continue(session, held, epoch=adopt.epoch, committed=adopt.committed_seq)
 
@@ -201,19 +200,25 @@ class Host:
             held.journal.adopt(epoch, committed)
         except JournalError as exc:
             self._forget(held)
-            session.refuse(held.execution, epoch, Refusal.NOT_HELD, f"{self.engine_id} was {exc}")
+            session.refuse(held.execution, epoch, Refusal.HISTORY_MISSING, f"{self.engine_id} was {exc}")
 
     def _start(self, session: Session, start: session_pb2.Start) -> None:
         held = self._held.get(start.execution)
         if held is not None:
             if self._is_late(session, held, start.epoch):
+                session.forget_history(start.execution)
                 return
             if start.epoch == held.epoch:
+                session.forget_history(start.execution)
                 self._continue(session, held, epoch=start.epoch, committed=start.history)
                 return
             self._forget(held)
         try:
             history = session.take_history(start)
+        except WireError as exc:
+            session.refuse(start.execution, start.epoch, Refusal.HISTORY_MISSING, f"{self.engine_id}: {exc}")
+            return
+        try:
             graph = self._admit(session, start)
             if graph is not None:
                 self._run(session, start, graph, history)
@@ -244,9 +249,7 @@ class Host:
         session.refuse(start.execution, start.epoch, reason, f"{self.engine_id}: {message}")
         return None
 
-    def _run(
-        self, session: Session, start: session_pb2.Start, graph: Graph, history: list[bytes]
-    ) -> None:
+    def _run(self, session: Session, start: session_pb2.Start, graph: Graph, history: list[bytes]) -> None:
         held = HeldExecution(start, budget=self._budget)
         held.attach(session.outbox, session.number)
         self._held[held.execution] = held
@@ -315,6 +318,7 @@ class Host:
         if self._held.get(held.execution) is held:
             del self._held[held.execution]
         held.close()
+        self._engine.release(held.execution)
         self._changed.set()
         self._report()
 
@@ -342,15 +346,13 @@ class Host:
             if held.outbox is not None:
                 message = f"{self.engine_id} is shutting down"
                 held.outbox.refuse(
-                    Refusal(
-                        execution=held.execution, epoch=held.epoch, reason=Refusal.DRAINING, message=message
-                    )
+                    Refusal(execution=held.execution, epoch=held.epoch, reason=Refusal.DRAINING, message=message)
                 )
             self._forget(held)
         log.info("drain_ended", handed_back=len(left))
-        await self.close()
+        self.close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop everything. Sessions still send what they have to, and end."""
         self.draining = True
         for held in list(self._held.values()):
@@ -358,7 +360,12 @@ class Host:
         for session in self._sessions.values():
             session.outbox.close()
 
-    async def _until(self, condition: object, timeout: float) -> None: ...
+    async def _until(self, condition: Callable[[], bool], timeout: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
 
 
 async def _expect(

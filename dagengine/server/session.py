@@ -27,6 +27,10 @@ class Session:
             facts.extend(history.facts)
         self._histories[history.execution] = (epoch, facts)
 
+    def forget_history(self, execution: str) -> None:
+        """Drop what came for a start that needs none of it."""
+        self._histories.pop(execution, None)
+
     def take_history(self, start: session_pb2.Start) -> list[bytes]:
         """The facts that came for this start. WireError unless they are the ones that it counts on."""
         epoch, facts = self._histories.pop(start.execution, (start.epoch, []))
@@ -37,10 +41,6 @@ class Session:
             )
         return facts
 
-    def refuse(
-        self, execution: str, epoch: int, reason: session_pb2.Refusal.Reason, message: str
-    ) -> None:
+    def refuse(self, execution: str, epoch: int, reason: session_pb2.Refusal.Reason, message: str) -> None:
         """Tell the orchestrator that an execution will not run here."""
-        self.outbox.refuse(
-            session_pb2.Refusal(execution=execution, epoch=epoch, reason=reason, message=message)
-        )
+        self.outbox.refuse(session_pb2.Refusal(execution=execution, epoch=epoch, reason=reason, message=message))

@@ -98,7 +98,11 @@ def _sentence(error: Any, kind: Any) -> str:
             fraction = "integer" in kind.types and isinstance(given, float)
             return f"expected {expected}, got {show(given) if fraction else describe(given)}"
         case "enum":
-            hint = did_you_mean(given, [option for option in kind.options if isinstance(option, str)]) if isinstance(given, str) else ""
+            hint = (
+                did_you_mean(given, [option for option in kind.options if isinstance(option, str)])
+                if isinstance(given, str)
+                else ""
+            )
             return f"must be one of {', '.join(show(option) for option in kind.options)}; got {show(given)}{hint}"
         case "const":
             return f"must be {show(kind.expected_value)}, got {show(given)}"

@@ -181,7 +181,9 @@ class _Reader:
         )
 
     def _token(self, at: int) -> Token:
-        return self._tokens[at] if 0 <= at < len(self._tokens) else Token("symbol", "", len(self._code), len(self._code))
+        return (
+            self._tokens[at] if 0 <= at < len(self._tokens) else Token("symbol", "", len(self._code), len(self._code))
+        )
 
     def _is_variable(self, at: int) -> bool:
         """Whether the name at `at` is a variable, not a field, a method, a label or the key of a table."""
@@ -202,7 +204,9 @@ class _Reader:
             if token.value in ("local", "for"):
                 declared.update(self._names_from(at + 1))
             elif token.value == "function":
-                opening = next((i for i in range(at + 1, min(at + 12, len(self._tokens))) if self._token(i).value == "("), at)
+                opening = next(
+                    (i for i in range(at + 1, min(at + 12, len(self._tokens))) if self._token(i).value == "("), at
+                )
                 declared.update(self._names_from(opening + 1))
             elif token.value in _ROOTS and self._is_variable(at) and self._token(at + 1)[:2] == ("symbol", "="):
                 declared.add(token.value)

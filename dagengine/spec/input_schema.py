@@ -18,10 +18,11 @@ from dagengine.spec.explanation import FORMATS, explained
 from dagengine.spec.path import Finding, Path
 from dagengine.spec.suggestion import did_you_mean
 
-__all__ = ["InputValidator", "findings", "validator"]
+__all__ = ["InputValidator", "findings", "misfits", "validator"]
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _MAX_UNFOLDED: Final = 10_000
+_MAX_NESTED: Final = 100
 _PATTERN_BYTES: Final = 1 << 20
 
 _ONE: Final = (
@@ -30,16 +31,17 @@ _ONE: Final = (
 )  # fmt: skip
 _MANY: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
 _NAMED: Final = ("$defs", "definitions", "dependentSchemas", "patternProperties", "properties")
-_REFUSED: Final = ("$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$recursiveAnchor", "$recursiveRef", "$vocabulary")
-_KEYWORDS: Final = frozenset(
-    {
-        *_ONE, *_MANY, *_NAMED, "$comment", "$ref", "$schema", "const", "contentEncoding", "contentMediaType", "default",
-        "dependentRequired", "deprecated", "description", "enum", "examples", "exclusiveMaximum", "exclusiveMinimum",
-        "format", "maxContains", "maxItems", "maxLength", "maxProperties", "maximum", "minContains", "minItems",
-        "minLength", "minProperties", "minimum", "multipleOf", "pattern", "readOnly", "required", "title", "type",
-        "uniqueItems", "writeOnly",
-    }
+_REFUSED: Final = (
+    "$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$recursiveAnchor", "$recursiveRef", "$vocabulary",
 )  # fmt: skip
+_PLAIN: Final = (
+    "$comment", "$ref", "$schema", "const", "contentEncoding", "contentMediaType", "default",
+    "dependentRequired", "deprecated", "description", "enum", "examples", "exclusiveMaximum",
+    "exclusiveMinimum", "format", "maxContains", "maxItems", "maxLength", "maxProperties", "maximum",
+    "minContains", "minItems", "minLength", "minProperties", "minimum", "multipleOf", "pattern", "readOnly",
+    "required", "title", "type", "uniqueItems", "writeOnly",
+)  # fmt: skip
+_KEYWORDS: Final = frozenset((*_ONE, *_MANY, *_NAMED, *_PLAIN))
 _TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 
@@ -80,6 +82,30 @@ def findings(inputs: Mapping[str, object], path: Path) -> tuple[list[Finding], d
     return found, validators
 
 
+def misfits(
+    values: object, schemas: Mapping[str, object], validators: Mapping[str, InputValidator], path: Path
+) -> list[Finding]:
+    """What is wrong with `values`, given as inputs: unknown names, missing ones, values that do not fit.
+
+    An input whose schema is itself wrong is in `schemas` but not in `validators`; its value is not looked at.
+    """
+    if not isinstance(values, dict):
+        return []  # `shape` complains
+    found: list[Finding] = []
+    for name, value in values.items():
+        if name not in schemas:
+            hint = did_you_mean(name, schemas) or f" (declared: {', '.join(schemas)})"
+            found.append(Finding((*path, name), f"unknown input {name!r}{hint}"))
+        elif (known := validators.get(name)) is not None and not known.accepts(value):
+            found.extend(known.findings(value, (*path, name)))
+    found.extend(
+        Finding((*path, name), "required")
+        for name, schema in schemas.items()
+        if name not in values and isinstance(schema, dict) and "default" not in schema
+    )
+    return found
+
+
 def _schema_findings(schema: dict[str, Any], path: Path) -> list[Finding]:
     found = list(_against_draft(schema, path))
     complained = {finding.path for finding in found}
@@ -102,14 +128,14 @@ def _against_draft(schema: dict[str, Any], path: Path) -> Iterator[Finding]:
         elif keyword == "required" and isinstance(given, bool):
             message = "an input is required unless it has a `default`; inside a mapping, `required` is a list of names"
             yield Finding(error.path, message)
-        elif keyword == "pattern" and isinstance(given, str):
-            yield Finding(error.path, _bad_pattern(given))
         else:
             yield error
 
 
 def _bad_pattern(pattern: str) -> str:
-    return f"the pattern {pattern} cannot be used (a regular expression without look-around and back references)"
+    return (
+        f"the pattern {pattern} cannot be used (expected a regular expression without look-around and back references)"
+    )
 
 
 def _one_of(names: tuple[str, ...]) -> str:
@@ -151,6 +177,9 @@ class _Walk:
         if key in self._open:
             self._found.append(Finding(path, "the schema refers back to itself; recursive schemas are not supported"))
             return 1
+        if len(self._open) >= _MAX_NESTED:
+            self._found.append(Finding(self._base, f"its schemas are nested deeper than {_MAX_NESTED} levels"))
+            return 1
         if key not in self._sizes:
             self._open.add(key)
             self._look(schema, path)
@@ -167,6 +196,9 @@ class _Walk:
         name = schema.get("format")
         if isinstance(name, str) and name not in FORMATS:
             self._found.append(Finding((*path, "format"), f"unknown format {name!r}{did_you_mean(name, FORMATS)}"))
+        pattern = schema.get("pattern")
+        if isinstance(pattern, str) and not _is_pattern(pattern):
+            self._found.append(Finding((*path, "pattern"), _bad_pattern(pattern)))
         patterns = schema.get("patternProperties")
         for pattern in patterns if isinstance(patterns, dict) else ():
             if not _is_pattern(pattern):
@@ -208,17 +240,24 @@ class _Walk:
 
 def _value_at(value: object, path: Path) -> object:
     for step in path:
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        else:
-            return None
+        match value, step:
+            case dict(), str() if step in value:
+                value = value[step]
+            case list(), int() if step < len(value):
+                value = value[step]
+            case _:
+                return None
     return value
 
 
 def _is_pattern(pattern: str) -> bool:
-    return not list(_patterns().iter_errors(pattern))
+    import jsonschema_rs
+
+    try:
+        _compile({"pattern": pattern})
+    except (jsonschema_rs.ValidationError, ValueError):
+        return False
+    return True
 
 
 def _compile(schema: dict[str, Any]) -> Any:
@@ -235,8 +274,3 @@ def _compile(schema: dict[str, Any]) -> Any:
 @cache
 def _draft() -> Any:
     return _compile({"$ref": DRAFT})
-
-
-@cache
-def _patterns() -> Any:
-    return _compile({"format": "regex"})

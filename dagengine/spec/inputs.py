@@ -15,7 +15,6 @@ from dagengine.spec.input_schema import InputValidator
 from dagengine.spec.model import Document
 from dagengine.spec.path import Finding, format_path
 from dagengine.spec.plain import plain
-from dagengine.spec.suggestion import did_you_mean
 
 __all__ = ["check_inputs"]
 
@@ -34,7 +33,7 @@ def check_inputs(document: Document, inputs: Mapping[str, object]) -> dict[str, 
     values = {name: _json(name, value, findings) for name, value in inputs.items()}
     declared = document.spec.inputs
     if declared and not findings:
-        findings = _misfits(document, values)
+        findings = input_schema.misfits(values, declared, _validators(document), ("inputs",))
         for name, schema in declared.items():
             if name not in values and "default" in schema:
                 values[name] = copy.deepcopy(schema["default"])
@@ -53,24 +52,6 @@ def _json(name: object, value: object, findings: list[Finding]) -> object:
     return value
 
 
-def _misfits(document: Document, values: Mapping[str, object]) -> list[Finding]:
-    findings: list[Finding] = []
-    validators = _validators(document)
-    for name, value in values.items():
-        known = validators.get(name)
-        if known is None:
-            hint = did_you_mean(name, validators) or f" (declared: {', '.join(validators)})"
-            findings.append(Finding(("inputs", name), f"unknown input {name!r}{hint}"))
-        elif not known.accepts(value):
-            findings.extend(known.findings(value, ("inputs", name)))
-    findings.extend(
-        Finding(("inputs", name), "required")
-        for name, schema in document.spec.inputs.items()
-        if name not in values and "default" not in schema
-    )
-    return findings
-
-
 _compiled: Final[dict[str, dict[str, InputValidator]]] = {}
 
 
@@ -81,6 +62,6 @@ def _validators(document: Document) -> dict[str, InputValidator]:
     if found is None:
         found = {name: input_schema.validator(schema) for name, schema in document.spec.inputs.items()}
         while len(_compiled) >= _MAX_DOCUMENTS:
-            _compiled.pop(next(iter(_compiled)), None)
+            _compiled.pop(list(_compiled)[0], None)  # noqa: RUF015 - one step, so that another thread cannot get between
         _compiled[digest] = found
     return found

@@ -61,14 +61,14 @@ class _Scanner:
         stack: list[Place] = []
         path: list[str | int] = []
         key: Place | None = None
-        for token, line, column in self._tokens():
-            if token in "}]":
+        for word, line, column in self._tokens():
+            if word in "}]":
                 stack.pop()
                 path = path[: len(stack)]
-            elif token in ",:":
+            elif word in ",:":
                 continue
             elif stack and isinstance(stack[-1].inside, dict) and key is None:
-                name = json.loads(token)
+                name = json.loads(word)
                 key = Place(line, column)
                 self._note_duplicate(name, stack[-1].inside, (*path[: len(stack) - 1], name), key)
                 stack[-1].inside[name] = key
@@ -80,8 +80,8 @@ class _Scanner:
                     path[len(stack) - 1 :] = [len(stack[-1].inside)]
                     stack[-1].inside.append(place)
                 root = root if stack else place
-                if token in "{[":
-                    place.inside = {} if token == "{" else []
+                if word in "{[":
+                    place.inside = {} if word == "{" else []
                     stack.append(place)
         return root
 

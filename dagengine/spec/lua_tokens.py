@@ -12,8 +12,11 @@ from typing import Final, Literal, NamedTuple
 __all__ = ["RESERVED", "Token", "is_name", "tokens"]
 
 RESERVED: Final = frozenset(
-    "and break do else elseif end false for function goto if in local nil not or repeat return then true until while".split()
-)
+    {
+        "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local",
+        "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
+    }
+)  # fmt: skip
 """Words that cannot be names in Lua."""
 
 _TOKEN: Final = re.compile(

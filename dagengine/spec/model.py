@@ -80,12 +80,15 @@ class PythonExecutor(_Executor):
 
     type: Literal["python"] = "python"
     function: str = Field(
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", description="The name under which the engine registered the function."
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
+        description="The name under which the engine registered the function.",
     )
     args: dict[str, JsonValue] = Field(
         default_factory=dict, description="Keyword arguments; texts may hold `{{ }}` templates."
     )
-    pure: bool = Field(default=False, strict=True, description="The function has no effect outside; it may be run again freely.")
+    pure: bool = Field(
+        default=False, strict=True, description="The function has no effect outside; it may be run again freely."
+    )
 
 
 AnyExecutor = Annotated[LuaExecutor | PythonExecutor, Field(discriminator="type")]
@@ -97,17 +100,13 @@ class Backoff(_Model):
     initial: Duration = Field(default=1_000_000, description="Wait before the second attempt.")
     factor: float = Field(default=2.0, ge=1.0, le=100.0, strict=True, description="Growth from one wait to the next.")
     max: Duration = Field(default=30_000_000, description="Longest wait.")
-    jitter: float = Field(
-        default=0.1, ge=0.0, le=1.0, strict=True, description="Share of the wait that is random."
-    )
+    jitter: float = Field(default=0.1, ge=0.0, le=1.0, strict=True, description="Share of the wait that is random.")
 
 
 class RetryPolicy(_Model):
     """How often an attempt that ended with one conclusion is tried again."""
 
-    max_attempts: int = Field(
-        ge=1, le=1_000, strict=True, description="Attempts that may end with this conclusion."
-    )
+    max_attempts: int = Field(ge=1, le=1_000, strict=True, description="Attempts that may end with this conclusion.")
     backoff: Backoff = Backoff()
 
 
@@ -133,9 +132,7 @@ class Node(_Model):
     when: str | None = Field(
         default=None, min_length=1, description="Lua expression; the node is skipped unless it is true."
     )
-    run_if: RunIf = Field(
-        default="all_succeeded", description="Which outcomes of the dependencies let this node run."
-    )
+    run_if: RunIf = Field(default="all_succeeded", description="Which outcomes of the dependencies let this node run.")
     executor: AnyExecutor
     retry: Retry = Retry()
     timeout: Duration | None = Field(default=None, gt=0, description="Longest time one attempt may take.")

@@ -43,8 +43,10 @@ def _node(node: object, path: Path, findings: list[Finding]) -> object:
     if not isinstance(older, dict):
         findings.append(Finding(path, f"expected a mapping, got {describe(older)}"))
         return modern
-    for name in older.keys() - set(_FIELDS):
-        findings.append(Finding((*path, name), f"unknown field {name!r}{did_you_mean(name, _FIELDS)}"))
+    findings.extend(
+        Finding((*path, name), f"unknown field {name!r}{did_you_mean(name, _FIELDS)}")
+        for name in older.keys() - set(_FIELDS)
+    )
     if "timeout" in older:
         _timeout(older["timeout"], modern, (*path, "timeout"), findings)
     if "retries" in older:

@@ -39,20 +39,19 @@ class _Copier:
         self._stopped = False
 
     def copy(self, value: object, path: Path, depth: int) -> object:
-        kind = type(value)
-        if kind is str:
-            return self._text(value, path)
-        if value is None or kind is bool or (kind is int and value in INTEGER_RANGE):
+        if isinstance(value, str):
+            return self._text(str(value), path)
+        if value is None or isinstance(value, bool) or (type(value) is int and value in INTEGER_RANGE):
             return value
         if isinstance(value, dict | list | tuple):
             return self._container(value, path, depth)
-        if isinstance(value, str):
-            return self._text(str(value), path)
         if isinstance(value, float) and math.isfinite(value):
             return float(value)
         return self._refuse(path, _complaint(value))
 
-    def _container(self, value: dict[object, object] | list[object] | tuple[object, ...], path: Path, depth: int) -> object:
+    def _container(
+        self, value: dict[object, object] | list[object] | tuple[object, ...], path: Path, depth: int
+    ) -> object:
         self._left -= len(value)
         if self._stopped:
             return None
@@ -70,8 +69,7 @@ class _Copier:
                 self._refuse(path, f"keys must be texts, got {describe(key)} ({show(key)})")
         return result
 
-    def _text(self, value: object, path: Path) -> object:
-        assert isinstance(value, str)
+    def _text(self, value: str, path: Path) -> object:
         if not value.isascii():
             try:
                 value.encode()
@@ -79,8 +77,9 @@ class _Copier:
                 return self._refuse(path, "the text holds half of a surrogate pair, which is not Unicode")
         return value
 
-    def _refuse(self, path: Path, message: str) -> None:
+    def _refuse(self, path: Path, message: str) -> object:
         self.findings.append(Finding(path, message))
+        return None
 
 
 def _complaint(value: object) -> str:

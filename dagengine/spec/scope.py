@@ -113,10 +113,8 @@ class _Check:
                 continue
             seen.add(key)
             line = f" (line {mention.line} of the code)" if multiline else ""
-            if mention.root == "inputs":
-                complaint = self._input(mention)
-            else:
-                complaint = self._result(mention, node, path, line)
+            is_input = mention.root == "inputs"
+            complaint = self._input(mention) if is_input else self._result(mention, node, path, line)
             if complaint:
                 self._findings.append(Finding(path, complaint + line))
 
@@ -139,6 +137,8 @@ class _Check:
             return f"unknown node {mention.name!r}{self._nodes.hint(mention.joined or mention.name)}"
         if node is None:
             return ""
+        if any(name not in positions for _, name in node.dependencies):
+            return ""  # one of them is misspelt, and it may well be this one
         if other == node.index:
             return f"{mention.name!r} reads its own result, which is not there before it ends"
         message = f"{mention.name!r} is not upstream of {node.title}: add it to dependencies{line}"

@@ -166,7 +166,11 @@ def _not_one_of(given: object, expected: str) -> str:
     choices = [choice for choice in expected.split("'") if choice.replace("_", "").replace("/", "").isalnum()]
     words = ", ".join(choices)
     hint = did_you_mean(given, choices) if isinstance(given, str) else ""
-    return f"must be {words}; got {show(given)}" if len(choices) == 1 else f"must be one of {words}; got {show(given)}{hint}"
+    return (
+        f"must be {words}; got {show(given)}"
+        if len(choices) == 1
+        else f"must be one of {words}; got {show(given)}{hint}"
+    )
 
 
 def _fields(path: Path, document: Mapping[str, object]) -> list[str]:

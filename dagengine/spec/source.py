@@ -45,13 +45,13 @@ class Source:
             self._root = self.places()
         place = self._root
         for step in path:
-            inside = place.inside
-            if isinstance(inside, dict) and isinstance(step, str) and step in inside:
-                place = inside[step]
-            elif isinstance(inside, list) and isinstance(step, int) and step < len(inside):
-                place = inside[step]
-            else:
-                break
+            match place.inside, step:
+                case dict() as inside, str() if step in inside:
+                    place = inside[step]
+                case list() as items, int() if step < len(items):
+                    place = items[step]
+                case _:
+                    break
         return place.line, place.column
 
 

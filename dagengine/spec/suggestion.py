@@ -12,26 +12,31 @@ from typing import Final
 
 __all__ = ["Suggestions", "did_you_mean"]
 
-_BUDGET: Final = 20_000
+_LOOKS: Final = 500_000
+_COMPARISONS: Final = 20_000
 _CUTOFF: Final = 0.7
 
 
 class Suggestions:
-    """Closest names among `names`, at most a budget of comparisons in all."""
+    """Closest names among `names`, within a budget of work for all questions."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = list(dict.fromkeys(names))
         self._folded = {_fold(name): name for name in reversed(self._names)}
-        self._budget = _BUDGET
+        self._looks = _LOOKS
+        self._comparisons = _COMPARISONS
 
     def closest(self, name: str) -> str | None:
         """The known name that `name` was probably meant to be, or None."""
         if (same := self._folded.get(_fold(name))) is not None:
             return same
+        self._looks -= len(self._names)
+        if self._looks < 0 or not name or len(name) > 128:
+            return None
         slack = max(2, len(name) // 3)
         near = [known for known in self._names if abs(len(known) - len(name)) <= slack]
-        self._budget -= len(near)
-        if self._budget < 0 or not name or len(name) > 128:
+        self._comparisons -= len(near)
+        if self._comparisons < 0:
             return None
         found = difflib.get_close_matches(name, near, n=1, cutoff=_CUTOFF)
         return found[0] if found else None

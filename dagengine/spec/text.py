@@ -34,20 +34,23 @@ def parse(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Source:
             raise
 
 
-def _decode(text: str | bytes, max_bytes: int) -> str:
-    size = len(text)
-    if size <= max_bytes and isinstance(text, str) and not text.isascii():
-        size = len(text.encode(errors="replace"))
+def _decode(content: str | bytes, max_bytes: int) -> str:
+    size = len(content)
+    if size <= max_bytes and isinstance(content, str) and not content.isascii():
+        size = len(content.encode(errors="replace"))
     if size > max_bytes:
         raise FatalError(f"the document has {size:,} bytes; at most {max_bytes:,} are accepted")
-    if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError as exc:
-            line = text.count(b"\n", 0, exc.start) + 1
-            raise FatalError("the document is not UTF-8 text", line=line) from exc
+    text = content if isinstance(content, str) else _utf8(content)
     text = text.removeprefix("\ufeff")
     if bad := _FORBIDDEN.search(text):
         line, column = position(text, bad.start())
         raise FatalError(f"the character U+{ord(bad[0]):04X} is not allowed", line=line, column=column)
     return text
+
+
+def _utf8(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise FatalError("the document is not UTF-8 text", line=line) from exc

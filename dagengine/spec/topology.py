@@ -170,7 +170,7 @@ class _StrongComponents:
             self._close(node)
 
     def _close(self, node: int) -> None:
-        group = []
+        group: list[int] = []
         while not group or group[-1] != node:
             member, _ = self._open.popitem()
             group.append(member)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
@@ -59,6 +59,8 @@ class _Frame:
     key_place: Place | None = None
     size: int = 1
     height: int = 1
+    places: dict[str, Place] = field(default_factory=dict)
+    items: list[Place] = field(default_factory=list)
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,11 +127,11 @@ class _Reader:
             self._problem(event, _container_key(event, self._stack[-1]))
         elif event.tag is not None and event.tag != _CORE + ("map" if is_mapping else "seq"):
             self._problem(event, f"the tag {_short(event.tag)!r} is not allowed")
-        place = _place(event)
-        place.inside = {} if is_mapping else []
+        frame = _Frame({} if is_mapping else [], _place(event), event.anchor, is_key)
+        frame.place.inside = frame.places if is_mapping else frame.items
         if event.anchor is not None:
             self._anchors[event.anchor] = None
-        self._stack.append(_Frame({} if is_mapping else [], place, event.anchor, is_key))
+        self._stack.append(frame)
 
     def _end(self) -> None:
         frame = self._stack.pop()
@@ -164,8 +166,7 @@ class _Reader:
 
     def _key(self, event: Any, place: Place) -> None:
         frame = self._stack[-1]
-        key, places = event.value, frame.place.inside
-        assert isinstance(places, dict)
+        key, places = event.value, frame.places
         match = _SCALAR.fullmatch(key) if event.implicit[0] else None
         if event.implicit[0] and key == "<<":
             self._problem(event, "merge keys ('<<') are not supported; write the fields out")
@@ -191,8 +192,7 @@ class _Reader:
         frame.size += size
         frame.height = max(frame.height, height + 1)
         if isinstance(frame.value, list):
-            assert isinstance(frame.place.inside, list)
-            frame.place.inside.append(place)
+            frame.items.append(place)
             frame.value.append(value)
             return
         if isinstance(frame.key, str) and frame.key_place is not None:

@@ -89,9 +89,7 @@ class OrchestratorSide:
         if self._token is None:
             return session_pb2.OrchestratorProof()
         _check_proof("engine", challenge.proof, _prove(self._token, "engine", self._nonce, challenge.nonce))
-        return session_pb2.OrchestratorProof(
-            proof=_prove(self._token, "orchestrator", self._nonce, challenge.nonce)
-        )
+        return session_pb2.OrchestratorProof(proof=_prove(self._token, "orchestrator", self._nonce, challenge.nonce))
 
 
 _Role = Literal["engine", "orchestrator"]

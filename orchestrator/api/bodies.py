@@ -93,9 +93,7 @@ def _check_json(body: bytes) -> None:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise RequestError(
-            f"the request body is not JSON: line {exc.lineno}, column {exc.colno}: {exc.msg}"
-        ) from exc
+        raise RequestError(f"the request body is not JSON: line {exc.lineno}, column {exc.colno}: {exc.msg}") from exc
 
 
 def _plain(exc: msgspec.ValidationError) -> str:

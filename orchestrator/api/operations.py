@@ -103,6 +103,5 @@ def routes(operations: Sequence[Operation]) -> list[Route]:
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
     return [
-        Route(path, _Door(group), methods=[operation.method for operation in group])
-        for path, group in by_path.items()
+        Route(path, _Door(group), methods=[operation.method for operation in group]) for path, group in by_path.items()
     ]

@@ -55,9 +55,7 @@ def choice(name: str, description: str, choices: Sequence[str]) -> Parameter:
             raise ValueError(f"must be one of {', '.join(choices)}")
         return value
 
-    return Parameter(
-        name=name, description=description, schema={"type": "string", "enum": list(choices)}, parse=parse
-    )
+    return Parameter(name=name, description=description, schema={"type": "string", "enum": list(choices)}, parse=parse)
 
 
 def flag(name: str, description: str) -> Parameter:
@@ -73,13 +71,11 @@ def flag(name: str, description: str) -> Parameter:
     return Parameter(name=name, description=description, schema=schema, parse=parse, default=False)
 
 
-def integer(
-    name: str, description: str, *, low: int = 0, high: int = MAX_INTEGER, default: int = 0
-) -> Parameter:
+def integer(name: str, description: str, *, low: int = 0, high: int = MAX_INTEGER, default: int = 0) -> Parameter:
     """A whole number from `low` to `high`."""
 
     def parse(value: str) -> int:
-        # int() also takes "１", "1_0" and " 1"
+        # int() also takes "1_0", " 1" and digits of other scripts
         number = int(value) if value.isascii() and value.isdigit() and len(value) <= 16 else -1
         if not low <= number <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")

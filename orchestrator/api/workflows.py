@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +10,9 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dagengine.errors import SpecError
 from dagengine.spec import document as documents
+from dagengine.spec.model import Document
 from orchestrator.api import examples
 from orchestrator.api.bodies import DOCUMENT_TYPES, Bodies
 from orchestrator.api.operations import Answer, Body, Operation, json_response
@@ -39,9 +42,7 @@ def referred(request: Request, version: str | None) -> str:
     if version is None:
         return reference
     if "@" in reference:
-        raise RequestError(
-            f"the path says {reference!r} and the query version={version!r}; name the version only once"
-        )
+        raise RequestError(f"the path says {reference!r} and the query version={version!r}; name the version only once")
     return f"{reference}@{version}"
 
 
@@ -103,11 +104,7 @@ class Workflows:
                 description="Without a version, the latest.",
                 endpoint=self.read,
                 query=[_VERSION],
-                answers={
-                    200: Answer(
-                        description="The version.", schema=WorkflowView, example=examples.WORKFLOW
-                    )
-                },
+                answers={200: Answer(description="The version.", schema=WorkflowView, example=examples.WORKFLOW)},
                 problems=["not-found"],
             ),
             Operation(
@@ -155,18 +152,10 @@ class Workflows:
 
     async def put(self, request: Request, query: dict[str, Any]) -> Response:
         """Register the document in the body if it is the one that the path names."""
-        document = documents.read(await self._bodies.document(request))
-        workflow: str = request.path_params["id"]
-        if document.id != workflow:
-            raise RequestError(
-                f"the path names the workflow {workflow!r}, but the document's metadata.id is {document.id!r}"
-            )
-        version = query["version"]
-        if version is not None and document.version != version:
-            raise RequestError(
-                f"the query says version={version!r}, but the document's metadata.version is {document.version!r}"
-            )
-        return _registered(await self._verbs.apply(document))
+        text = await self._bodies.document(request)
+        with contextlib.suppress(SpecError):  # the registry reports it, with its own checks besides
+            _compare(documents.read(text), request.path_params["id"], query["version"])
+        return _registered(await self._verbs.apply(text))
 
     async def delete(self, request: Request, query: dict[str, Any]) -> Response:
         """Remove one version or all."""
@@ -178,3 +167,14 @@ class Workflows:
 def _registered(registration: Registration) -> Response:
     location = f"/api/v1/workflows/{quote(registration.id)}?version={quote(registration.version)}"
     return json_response(registration, status=201 if registration.created else 200, location=location)
+
+
+def _compare(document: Document, workflow: str, version: str | None) -> None:
+    if document.id != workflow:
+        raise RequestError(
+            f"the path names the workflow {workflow!r}, but the document's metadata.id is {document.id!r}"
+        )
+    if version is not None and document.version != version:
+        raise RequestError(
+            f"the query says version={version!r}, but the document's metadata.version is {document.version!r}"
+        )

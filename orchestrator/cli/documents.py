@@ -43,7 +43,7 @@ def load(name: str) -> Loaded:
     from dagengine import app
 
     shown = "standard input" if name == "-" else name
-    document = app.read_workflow(_read(name), source=shown)
+    document = app.read_workflow(_read(name), name=shown)
     return Loaded(name=shown, document=document, runnable=document)
 
 
@@ -69,16 +69,15 @@ def _read(name: str) -> str:
 
 
 def _from_python(name: str, path: Path, variable: str) -> Loaded:
+    from dagengine import app
     from dagengine.spec.builder import Workflow
     from dagengine.spec.model import Document
 
     if not path.is_file():
         raise errors.SpecError(f"{path} cannot be read: no such file")
     found = vars(_run(path)).get(variable)
-    if isinstance(found, Workflow):
-        return Loaded(name=name, document=found.build(), runnable=found)
-    if isinstance(found, Document):
-        return Loaded(name=name, document=found, runnable=found)
+    if isinstance(found, (Workflow, Document)):
+        return Loaded(name=name, document=app.read_workflow(found), runnable=found)
     what = "has no variable" if found is None else f"has a {type(found).__name__}, not a workflow, as"
     raise errors.SpecError(f"{path} {what} `{variable}`; name another one with {path}:VARIABLE")
 

@@ -82,11 +82,10 @@ class Live:
 
     def _heading(self, now: int) -> rich.console.RenderableType:
         board = self.board
-        done = sum(node.finished_at is not None for node in board.nodes.values())
         state = "cancelling" if board.cancelling and not board.ended else board.status
         took = progress.duration(max(0, (board.finished_at or now) - (board.started_at or now)))
         text = rich.text.Text.assemble(
-            (board.plan.reference, "bold"), f"  {board.execution}  {state}  {done}/{len(board.nodes)} nodes  {took}"
+            (board.plan.reference, "bold"), f"  {board.execution}  {state}  {board.done}/{len(board.nodes)} nodes  {took}"
         )
         if board.ended:
             mark, style = _MARKS[board.status]  # type: ignore[index]  # an ended board has a status that is a phase

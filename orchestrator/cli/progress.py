@@ -60,7 +60,10 @@ class NodeProgress:
 
 @dataclass(slots=True)
 class Board:
-    """The nodes of one execution, in document order, and the execution as a whole."""
+    """The nodes of one execution, in document order, and the execution as a whole.
+
+    Nodes that the plan does not know (its version was deleted) are added as facts name them.
+    """
 
     plan: Plan
     nodes: dict[str, NodeProgress] = field(init=False)
@@ -78,7 +81,12 @@ class Board:
 
     def count(self, phase: Phase) -> int:
         """How many nodes are in `phase`."""
-        return sum(node.phase == phase for node in self.nodes.values())
+        return sum(node.phase == phase for node in list(self.nodes.values()))
+
+    @property
+    def done(self) -> int:
+        """How many nodes have ended."""
+        return sum(node.finished_at is not None for node in list(self.nodes.values()))
 
     @property
     def ended(self) -> bool:
@@ -105,7 +113,7 @@ class Board:
             case facts.ExecutionCancelled():
                 self.status, self.finished_at = "cancelled", fact.at
             case _:
-                self._apply_to_node(fact, self.nodes[fact.node])
+                self._apply_to_node(fact, self.nodes.setdefault(fact.node, NodeProgress(id=fact.node)))
 
     def _apply_to_node(
         self,

@@ -5,7 +5,7 @@ Three strategies:
 `consistent-hash`
     The execution goes to the home engine of its key (its workflow version, so that compiled code is warm there), with
     *bounded loads* (Mirrokni, Thorup, Zadimoghaddam: "Consistent Hashing with Bounded Loads", 2016): the engine may
-    hold at most ⌈1.25 × (running + 1) / n⌉ executions, counted over the n engines that could take this one. What would
+    hold at most ⌈1.25 (running + 1) / n⌉ executions, counted over the n engines that could take this one. What would
     go over walks on along the ring. With engines of one capacity there always is one below the bound. With different
     capacities, all those below the bound may be full: then the next engine on the ring with room takes it, because
     a bound that left capacity idle would be no use.
@@ -22,10 +22,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice, repeat
-from typing import Final, Literal, get_args
+from typing import Final, Literal, assert_never, get_args
 
 import msgspec
-from typing_extensions import assert_never
 
 from orchestrator.dispatcher.ring import Ring
 
@@ -81,7 +80,7 @@ class Fleet:
         self.candidates: dict[str, Candidate] = {candidate.engine: candidate for candidate in ordered}
         if len(self.candidates) != len(ordered):
             raise ValueError("two candidates have the same engine name")
-        self.ring = (previous.ring if previous else Ring()).with_engines(self.candidates)
+        self.ring: Ring = (previous.ring if previous else Ring()).with_engines(self.candidates)
         self._eligible: dict[frozenset[str], _Eligible] = {}
 
     def eligible(self, required: frozenset[str]) -> _Eligible:
@@ -106,7 +105,7 @@ class Fleet:
 
 
 def bound(running: int, engines: int) -> int:
-    """The most executions that one of `engines` may hold when one more joins the `running` ones: ⌈1.25 × mean⌉."""
+    """The most executions that one of `engines` may hold when one more joins the `running` ones: ⌈1.25 mean⌉."""
     return -(-5 * (running + 1) // (4 * engines))
 
 

@@ -49,9 +49,9 @@ class Ring:
         points = [point for point in previous._points if point[1] in kept] if previous is not None else []
         points += _points(self.engines - kept)
         points.sort()
-        self._points = points
-        self._positions = [position for position, _ in points]
-        self._owners = [owner for _, owner in points]
+        self._points: list[tuple[int, str]] = points
+        self._positions: list[int] = [position for position, _ in points]
+        self._owners: list[str] = [owner for _, owner in points]
 
     def with_engines(self, engines: Iterable[str]) -> Ring:
         """The ring over `engines`: this very one when they are the same."""

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.dispatcher.ring import Ring
+from orchestrator.dispatcher.ring import POINTS_PER_ENGINE, Ring
 
 KEYS = [f"workflow-{number}@1.{number % 7}.0" for number in range(10_000)]
 FAMILIES = ["engine-{}", "10.1.2.{}:50051", "workflow-engine-7d9f8c-{}x"]
@@ -65,7 +65,7 @@ def test_a_walk_starts_at_home_and_passes_every_engine_once_around() -> None:
         owners = list(ring.walk(key))
         assert owners[0] == ring.home(key)
         assert set(owners) == ring.engines
-        assert set(Counter(owners).values()) == {512}
+        assert set(Counter(owners).values()) == {POINTS_PER_ENGINE}
 
 
 def test_an_empty_ring_has_no_home() -> None:

@@ -25,7 +25,7 @@ local EXPRESSION = {__index = library.expression, __metatable = false}
 local slots = {}   -- converted values that the host keeps, by number
 local current      -- the `_ENV` of the call, where a read-only value gets its name from
 local pending, pending_root -- the value being encoded and its name
-local frames, first_line
+local frames, first_line = nil, 0 -- of the last error
 
 guard.take_log = take_log
 
@@ -34,7 +34,6 @@ guard.take_log = take_log
 
 local function trace(message)
   frames, first_line = nil, 0
-  if guard.reason then return message end
   local list, n = {}, 0
   for level = 2, 200000 do
     local info = getinfo(level, "Sln")
@@ -86,14 +85,14 @@ hire()
 local function failed(kind, message, line)
   current = nil
   local told = frames or ""
-  frames = nil
+  frames, first_line = nil, 0
   return false, kind, message, line or 0, told, take_log()
 end
 
 -- The outcome of a script that did not return. Its error value is made a text inside the worker: that may run
 -- methods of the script.
 local function raised(message)
-  if guard.reason then return failed(guard.reason, "") end
+  if guard.reason then return failed(guard.reason, "", first_line) end
   if message == "not enough memory" then return failed("MemoryLimit", "") end
   local line, told = first_line, frames
   if type(message) ~= "string" then
@@ -314,6 +313,7 @@ function entry.keep(slot, packed) slots[slot] = decode(packed) end
 
 function entry.drop(slot) slots[slot] = nil end
 
-for name in next, _G do _G[name] = nil end
+local globals = _G
+for name in next, globals do globals[name] = nil end
 
 return entry.script, entry.template, entry.check_script, entry.check_expression, entry.position, entry.explain, entry.keep, entry.drop

@@ -223,14 +223,14 @@ class Refusal(_message.Message):
         UNABLE: _ClassVar[Refusal.Reason]
         UNKNOWN_DOCUMENT: _ClassVar[Refusal.Reason]
         BROKEN: _ClassVar[Refusal.Reason]
-        NOT_HELD: _ClassVar[Refusal.Reason]
+        HISTORY_MISSING: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     FULL: Refusal.Reason
     DRAINING: Refusal.Reason
     UNABLE: Refusal.Reason
     UNKNOWN_DOCUMENT: Refusal.Reason
     BROKEN: Refusal.Reason
-    NOT_HELD: Refusal.Reason
+    HISTORY_MISSING: Refusal.Reason
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,135 @@
+"""`dag-engine`: run one engine that orchestrators dial. Flags become settings; the rest is `server.process`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dagengine.errors import SettingsError
+
+if TYPE_CHECKING:
+    from dagengine.settings import EngineSettings
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=True, rich_markup_mode="markdown", context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+EXAMPLES = """
+**Examples**
+
+`dag-engine`  listens on 127.0.0.1:50051 and takes 10 executions at a time.
+
+`dag-engine --port 0 --announce`  takes a free port and prints it as one line of JSON.
+
+`DAGENGINE_TOKEN_FILE=/run/secrets/token dag-engine --host 0.0.0.0`  listens to other machines, with a shared token.
+
+`dag-engine --python resize=images.work:resize --label pool=gpu`  registers a Python function and a label.
+
+Every setting can come from the environment too (ENGINE_ID, PORT, CAPACITY, HOST, …) or from a YAML file (`--config`).
+A flag wins over the environment, that over the file. The token comes from the environment or a file only.
+"""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"dag-engine {version('dagengine')}")
+        raise typer.Exit
+
+
+@app.command(epilog=EXAMPLES)
+def run(
+    engine_id: Annotated[str | None, typer.Option("--id", help="Name of this engine. [env: ENGINE_ID]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [env: HOST]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [env: PORT]")] = None,
+    capacity: Annotated[int | None, typer.Option(help="Executions at a time. [env: CAPACITY]")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Label key=value; repeatable. [env: ENGINE_LABELS]")] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(help="[name=]package.module:function; repeatable. [env: ENGINE_PYTHON_MODULES]"),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the shared token. [env: DAGENGINE_TOKEN_FILE]")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM. [env: DAGENGINE_TLS_CERT]")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key, PEM. [env: DAGENGINE_TLS_KEY]")] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="CA of orchestrators, PEM: mutual TLS. [env: DAGENGINE_TLS_CA]")
+    ] = None,
+    drain_timeout: Annotated[
+        float | None, typer.Option(help="Seconds to finish work after SIGTERM. [env: DRAIN_TIMEOUT]")
+    ] = None,
+    reflection: Annotated[
+        bool | None, typer.Option("--reflection", help="gRPC reflection, for development. [env: ENGINE_REFLECTION]")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [env: LOG_LEVEL]")] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, console or json. [env: LOG_FORMAT]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    announce: Annotated[
+        bool, typer.Option("--announce", help='Print {"engine": …, "address": …} on stdout once it listens.')
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run an engine: it waits for orchestrators and runs the executions that they give it."""
+    flags = {
+        "engine_id": engine_id,
+        "host": host,
+        "port": port,
+        "capacity": capacity,
+        "engine_labels": ",".join(label) if label else None,
+        "engine_python_modules": ",".join(python) if python else None,
+        "dagengine_token_file": token_file,
+        "dagengine_tls_cert": tls_cert,
+        "dagengine_tls_key": tls_key,
+        "dagengine_tls_ca": tls_ca,
+        "drain_timeout": drain_timeout,
+        "engine_reflection": reflection,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    try:
+        _serve(flags, config=config, announce=announce)
+    except SettingsError as exc:
+        typer.echo(f"dag-engine: {exc}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _serve(flags: dict[str, Any], *, config: Path | None, announce: bool) -> None:
+    from dagengine import settings as engine_settings
+    from dagengine.cli import logs
+
+    settings = engine_settings.load(flags, config=config)
+    logs.configure(level=settings.log_level, style=settings.log_format)
+
+    from dagengine.server import process  # after the settings: wrong ones are told without the wait for this
+
+    def ready(address: str) -> None:
+        if announce:
+            _announce(settings, address)
+
+    _run(process.serve(settings, ready=ready))
+
+
+def _announce(settings: EngineSettings, address: str) -> None:
+    sys.stdout.write(json.dumps({"engine": settings.engine_id, "address": address}) + "\n")
+    sys.stdout.flush()
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not made for this platform: the standard loop is slower, and does the same
+        asyncio.run(main)
+    else:
+        uvloop.run(main)

@@ -1,0 +1,140 @@
+"""Expressions (`when`, `foreach`) and `{{ }}` templates: the same sandbox, without log, randomness, time or coroutines.
+
+The driver calls it on the event loop's thread, for every `Evaluate` command; so it is quick, and an evaluation that
+takes longer than its timeout is stopped.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from dagengine.errors import SpecError
+from dagengine.events.facts import ErrorInfo
+from dagengine.executors import base
+from dagengine.executors.lua import runtime
+from dagengine.executors.lua import template as templates
+from dagengine.executors.lua.cache import Generations
+from dagengine.executors.lua.chunk import Chunk
+from dagengine.spec import path as paths
+
+__all__ = ["LuaEvaluator"]
+
+DEFAULT_TIMEOUT: Final = 1_000_000
+"""Microseconds that one evaluation may take."""
+
+_CACHED: Final = 4096
+_SHOWN: Final = 120
+
+
+class _Compiled(NamedTuple):
+    """A template that can be evaluated: `chunk` is None when it is `constant`."""
+
+    chunk: Chunk | None
+    constant: bytes
+    layout: templates.Layout
+    alone: bool
+
+
+class LuaEvaluator:
+    """Implements `base.Evaluator`. Used by one thread.
+
+    `timeout` is in microseconds, `max_memory` and `max_output` in bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_memory: int = runtime.DEFAULT_MAX_MEMORY,
+        max_output: int = runtime.DEFAULT_MAX_OUTPUT,
+        timeout: int = DEFAULT_TIMEOUT,
+    ) -> None:
+        self._max_memory = max_memory
+        self._max_output = max_output
+        self._timeout = timeout
+        self._runtime: runtime.Runtime | None = None
+        self._expressions: Generations[str, _Compiled | ErrorInfo] = Generations(_CACHED)
+        self._templates: Generations[bytes, _Compiled | ErrorInfo] = Generations(_CACHED)
+
+    def expression(self, code: str, scope: base.Scope) -> base.Evaluation:
+        """The JSON value of the Lua expression `code`; nil is null."""
+        compiled = self._expressions.get(code)
+        if compiled is None:
+            self._expressions.rotate()
+            whole = templates.Placed(code, (), False)
+            parts = [code.encode("utf-8", "surrogatepass")]
+            compiled = self._compile(templates.Layout(b"j", parts, {0: whole}), alone=True)
+            self._expressions.put(code, compiled)
+        return self._evaluate(compiled, scope)
+
+    def template(self, template: object, scope: base.Scope) -> base.Evaluation:
+        """The JSON value of `template`, any JSON value whose texts may hold `{{ }}`."""
+        try:
+            key = msgspec.json.encode(template)
+        except (TypeError, ValueError, RecursionError) as exc:
+            return base.Evaluation(error=ErrorInfo(type="TemplateError", message=f"the template is not JSON: {exc}"))
+        compiled = self._templates.get(key)
+        if compiled is None:
+            self._templates.rotate()
+            compiled = self._compiled_template(template, key)
+            self._templates.put(key, compiled)
+        return self._evaluate(compiled, scope)
+
+    def _compiled_template(self, value: object, key: bytes) -> _Compiled | ErrorInfo:
+        if b"{{" not in key:
+            return _Compiled(None, key, templates.Layout(b"l", [key], {}), False)
+        try:
+            layout = templates.layout(value)
+        except SpecError as exc:
+            return ErrorInfo(type="TemplateError", message=exc.summary)
+        return self._compile(layout, alone=False)
+
+    def _compile(self, layout: templates.Layout, *, alone: bool) -> _Compiled | ErrorInfo:
+        if not layout.placed:
+            return _Compiled(None, b"".join(layout.parts), layout, alone)
+        codes = [placed.code for placed in layout.placed.values()]
+        made = self._ready().template(layout.modes, layout.parts, codes)
+        if isinstance(made, Chunk):
+            return _Compiled(made, b"", layout, alone)
+        error, position = made
+        return error if alone else _located(error, layout, position)
+
+    def _evaluate(self, compiled: _Compiled | ErrorInfo, scope: base.Scope) -> base.Evaluation:
+        if isinstance(compiled, ErrorInfo):
+            return base.Evaluation(error=compiled)
+        if compiled.chunk is None:
+            return base.Evaluation(value=compiled.constant)
+        lua = self._ready()
+        result = lua.run(compiled.chunk, scope, timeout=self._timeout)
+        if isinstance(result, bytes):
+            if len(result) <= self._max_output:
+                return base.Evaluation(value=result)
+            message = f"the value is bigger than {self._max_output} bytes of JSON"
+            return base.Evaluation(error=ErrorInfo(type="ResultError", message=message))
+        if lua.broken:
+            self._discard()
+        elif not compiled.alone:
+            result = _located(result, compiled.layout, lua.position())
+        return base.Evaluation(error=result)
+
+    def _ready(self) -> runtime.Runtime:
+        if self._runtime is None:
+            self._runtime = runtime.Runtime(max_memory=self._max_memory, max_output=self._max_output)
+        return self._runtime
+
+    def _discard(self) -> None:
+        """Drop the runtime, and with it everything that was compiled for it."""
+        self._runtime = None
+        self._expressions = Generations(_CACHED)
+        self._templates = Generations(_CACHED)
+
+
+def _located(error: ErrorInfo, layout: templates.Layout, position: int) -> ErrorInfo:
+    """The error, with the expression of the template that it comes from."""
+    placed = layout.placed.get(position)
+    if placed is None:
+        return error
+    code = placed.code if len(placed.code) <= _SHOWN else placed.code[:_SHOWN] + "…"
+    where = f" at {paths.format_path(placed.path)}" if placed.path else ""
+    return msgspec.structs.replace(error, message=f"{error.message} (in {{{{ {code} }}}}{where})")

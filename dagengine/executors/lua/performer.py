@@ -1,0 +1,134 @@
+"""Performs Lua jobs one at a time, on a runtime that it replaces when it breaks. No asyncio: any isolation can use it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from dagengine.clock import Clock
+from dagengine.events.facts import Conclusion, ErrorInfo
+from dagengine.executors import base
+from dagengine.executors.lua import runtime
+from dagengine.spec import model
+
+__all__ = ["Key", "Performer"]
+
+Key = tuple[str, str, int | None, int]
+"""An attempt: execution, node, index, attempt."""
+
+_ERRORS: Final = runtime.BREAKING | {"InternalError"}
+
+
+class Performer:
+    """Used by one thread; `cancel`, `stop` and `forget` may be called from any.
+
+    `max_memory` and `max_output` are in bytes; `log` takes the scripts' lines, on the thread that performs.
+    """
+
+    def __init__(self, *, log: base.LogSink, clock: Clock, max_memory: int, max_output: int) -> None:
+        self._clock = clock
+        self._max_memory = max_memory
+        self._max_output = max_output
+        self._lines = _Lines(log, clock)
+        self._runtime: runtime.Runtime | None = None
+        self._lock = threading.Lock()
+        self._cancelled: set[Key] = set()
+        self._running: base.Job | None = None
+        self._stopped = False
+
+    def perform(self, job: base.Job) -> base.Outcome:
+        """How the attempt ended. Never raises an Exception."""
+        started = time.monotonic_ns()
+        try:
+            result = self._run(job)
+        except Exception as exc:
+            result = ErrorInfo(type="InternalError", message=f"the Lua executor failed: {type(exc).__name__}: {exc}")
+        elapsed = (time.monotonic_ns() - started) // 1_000
+        if isinstance(result, bytes):
+            return base.Outcome(conclusion="success", result=result, elapsed=elapsed)
+        conclusion: Conclusion = "error" if result.type in _ERRORS else "fail"
+        return base.Outcome(conclusion=conclusion, error=result, elapsed=elapsed)
+
+    def cancel(self, key: Key, *, waiting: bool) -> None:
+        """Stop the attempt `key` if it runs; if any attempts wait, do not begin it."""
+        with self._lock:
+            if self._running is not None and _key(self._running) == key:
+                if self._runtime is not None:
+                    self._runtime.cancel()
+            elif waiting:
+                self._cancelled.add(key)
+
+    def stop(self) -> None:
+        """Stop the attempt that runs and begin none any more."""
+        with self._lock:
+            self._stopped = True
+            if self._running is not None and self._runtime is not None:
+                self._runtime.cancel()
+
+    def forget(self) -> None:
+        """No attempt waits any more: drop what was cancelled too late."""
+        if self._cancelled:
+            with self._lock:
+                self._cancelled.clear()
+
+    def _run(self, job: base.Job) -> bytes | ErrorInfo:
+        lua = self._runtime
+        if lua is None:
+            lua = self._runtime = runtime.Runtime(max_memory=self._max_memory, max_output=self._max_output)
+        spec = job.spec
+        if not isinstance(spec, model.LuaExecutor):
+            return ErrorInfo(type="InternalError", message=f"not a Lua node: its executor is {type(spec).__name__}")
+        chunk = lua.script(spec.code)
+        if isinstance(chunk, ErrorInfo):
+            return chunk
+        with self._lock:
+            if self._stopped or (self._cancelled and _key(job) in self._cancelled):
+                self._cancelled.discard(_key(job))
+                return ErrorInfo(type="Cancelled", message="the attempt was cancelled before it began")
+            self._running = job
+        try:
+            now = self._clock.now() if chunk.reads.time else 0
+            self._lines.begin(job)
+            return lua.run(chunk, job.scope, seed=job.seed, now=now, timeout=job.timeout, lines=self._lines.write)
+        finally:
+            with self._lock:
+                self._running = None
+                if lua.broken:
+                    self._runtime = None
+
+
+class _Lines:
+    """Numbers the lines of the attempt that runs, and hands them to the sink."""
+
+    def __init__(self, sink: base.LogSink, clock: Clock) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._job: base.Job | None = None
+        self._count = 0
+
+    def begin(self, job: base.Job) -> None:
+        self._job = job
+        self._count = 0
+
+    def write(self, level: runtime.Level, text: str) -> None:
+        job = self._job
+        if job is None:
+            return
+        self._count += 1
+        self._sink(
+            base.LogLine(
+                execution=job.scope.execution,
+                node=job.node,
+                index=job.index,
+                attempt=job.attempt,
+                line=self._count,
+                at=self._clock.now(),
+                level=level,
+                text=text,
+            )
+        )
+
+
+def _key(job: base.Job) -> Key:
+    return (job.scope.execution, job.node, job.index, job.attempt)

@@ -1,0 +1,93 @@
+"""The engine as a process: from settings to a listening server, and back to nothing on SIGTERM. Called by the CLI."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Final
+
+import structlog
+
+from dagengine.app import DAGEngine
+from dagengine.server import functions
+from dagengine.server.host import Host
+from dagengine.server.security import Identity, check_exposure, read_secret
+from dagengine.server.service import EngineServer
+from dagengine.settings import EngineSettings
+
+__all__ = ["serve"]
+
+log = structlog.get_logger(__name__)
+
+SHORT_TOKEN: Final = 16
+
+
+async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> None:
+    """Run an engine until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
+
+    `ready(address)` is called once it accepts connections. Raises SettingsError when it cannot begin.
+    """
+    token = _token(settings)
+    identity = Identity.read(
+        certificate=settings.dagengine_tls_cert, key=settings.dagengine_tls_key, ca=settings.dagengine_tls_ca
+    )
+    check_exposure(settings.host, token=token, identity=identity)
+    engine = DAGEngine(functions=functions.load(settings.engine_python_modules), lua_thread=True)
+    host = Host(
+        engine,
+        engine_id=settings.engine_id,
+        version=version("dagengine"),
+        capacity=settings.capacity,
+        labels=settings.engine_labels,
+        token=token,
+    )
+    server = EngineServer(
+        host,
+        bind=settings.host,
+        port=settings.port,
+        token=token,
+        identity=identity,
+        reflection=settings.engine_reflection,
+    )
+    stopping = _catch_signals()
+    try:
+        await server.start()
+        ready(server.address)
+        await stopping.wait()
+        await server.drain(settings.drain_timeout)
+    finally:
+        await server.stop()
+        await engine.close()
+
+
+def _token(settings: EngineSettings) -> str | None:
+    if settings.dagengine_token_file is not None:
+        token = read_secret(settings.dagengine_token_file)
+    elif settings.dagengine_token is not None:
+        token = settings.dagengine_token.get_secret_value()
+    else:
+        return None
+    if len(token) < SHORT_TOKEN:
+        log.warning("token_is_short", characters=len(token), advice="use 32 random characters or more")
+    return token
+
+
+def _catch_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            log.warning("stopped_at_once", signal=number.name)
+            sys.stderr.flush()
+            os._exit(128 + number)
+        log.info("stop_requested", signal=number.name)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    return stopping

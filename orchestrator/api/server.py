@@ -1,0 +1,155 @@
+"""Serves the REST interface from inside this process, on a socket of its own.
+
+uvicorn does the HTTP; process signals stay with whoever embeds it. `start` returns once requests are taken, `stop`
+once they are answered: waiting requests and event streams are released first, so that stopping takes no longer than
+the answers under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from dagengine.errors import SettingsError
+from orchestrator.api.waiting import Waiting
+
+__all__ = ["Serving", "TLS", "bind", "serve", "start"]
+
+_KEEP_ALIVE: Final = 75
+"""Seconds for which an idle connection stays open: longer than clients keep theirs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLS:
+    """Certificate chain and key (PEM). With `client_ca`, clients must show a certificate signed by it."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Serving:
+    """A server that takes requests at `host`:`port`, `url` in short."""
+
+    def __init__(self, server: _Server, task: asyncio.Task[None], waiting: Waiting, listener: socket.socket) -> None:
+        self._server = server
+        self._task = task
+        self._waiting = waiting
+        self.host, self.port = listener.getsockname()[:2]
+
+    @property
+    def url(self) -> str:
+        """Where to reach it from this machine, for example `http://127.0.0.1:8080`."""
+        scheme = "https" if self._server.config.is_ssl else "http"
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+        host = anywhere.get(self.host, self.host)
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+
+    async def wait(self) -> None:
+        """Until the server has stopped, also by a fault of its own, which is raised."""
+        await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """Take no more connections, answer what is under way, then return. Idempotent."""
+        self._waiting.release()
+        self._server.should_exit = True
+        await asyncio.shield(self._task)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Port 0 takes a free one. Raises SettingsError when the address cannot be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=2_048)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 takes a free one)"
+        ) from exc
+
+
+async def start(
+    app: FastAPI,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    listener: socket.socket | None = None,
+    tls: TLS | None = None,
+    grace: float = 10.0,
+) -> Serving:
+    """Serve `app` (made by `create_app`) on `listener`, or else on `host`:`port`; returns once it takes requests.
+
+    `stop` waits up to `grace` seconds for requests under way. Raises SettingsError when the address or the TLS files
+    cannot be used.
+    """
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=math.ceil(grace),
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+        ssl_ca_certs=str(tls.client_ca) if tls and tls.client_ca else None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if tls and tls.client_ca else ssl.CERT_NONE,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as exc:
+        raise SettingsError(f"cannot use the TLS files {tls}: {exc}") from exc
+    listener = listener or bind(host, port)
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="rest-server")
+    serving = Serving(server, task, app.state.waiting, listener)
+    ready = asyncio.create_task(server.ready.wait())
+    await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
+    if not ready.done():
+        ready.cancel()
+        await task  # raises what kept it from starting
+    return serving
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    app: FastAPI,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    listener: socket.socket | None = None,
+    tls: TLS | None = None,
+    grace: float = 10.0,
+) -> AsyncIterator[Serving]:
+    """`start` and `stop` around a block."""
+    serving = await start(app, host=host, port=port, listener=listener, tls=tls, grace=grace)
+    try:
+        yield serving
+    finally:
+        await serving.stop()

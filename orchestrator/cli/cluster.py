@@ -1,0 +1,212 @@
+"""An orchestrator and its engines as real processes on this machine's loopback: `dagctl dev`, `make run`, examples.
+
+    async with Cluster(engines=2) as cluster:
+        async with Client(cluster.url, token=cluster.token) as client: ...
+
+Engines take free ports and announce them; the orchestrator is told where they are. All share one token, made for the
+occasion and handed over by environment variable. Every process is a session of its own, so that Ctrl-C in the terminal
+reaches the parent alone, which then stops the orchestrator first and the engines after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from orchestrator import errors
+
+__all__ = ["Cluster", "Engine"]
+
+_ENGINE: Final = (sys.executable, "-c", "import sys; from dagengine.cli import main; sys.exit(main())")
+_ORCHESTRATOR: Final = (sys.executable, "-m", "orchestrator.cli.server")
+_START_LIMIT: Final = 30.0
+_STOP_LIMIT: Final = 15.0
+_KEPT_LINES: Final = 20
+
+LineSink = Callable[[str, str], None]
+"""Takes `(process name, line)` of what the processes write on standard error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """An engine process: its id and where it listens, `127.0.0.1:port`."""
+
+    id: str
+    address: str
+    pid: int
+
+
+@dataclass(slots=True)
+class _Child:
+    """A process, what it announced, and the last lines it wrote."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    announced: dict[str, Any] = field(default_factory=dict)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+    readers: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class Cluster:
+    """Starts on `async with`, and stops everything when the block is left.
+
+    `port` 0 takes a free one. With `data`, the store is kept in that directory; without, it goes with the cluster.
+    `environment` is added to that of the processes. Raises TransportError when a process does not start.
+    """
+
+    def __init__(
+        self,
+        *,
+        engines: int = 2,
+        port: int = 0,
+        data: Path | None = None,
+        token: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_line: LineSink | None = None,
+    ) -> None:
+        self.token = token or secrets.token_urlsafe(32)
+        self.url = ""
+        self.engines: list[Engine] = []
+        self._wanted = engines
+        self._port = port
+        self._data = data
+        self._on_line = on_line or (lambda _name, _line: None)
+        self._environment = {**os.environ, **(environment or {}), "DAGENGINE_TOKEN": self.token}
+        self._environment.pop("DAGENGINE_TOKEN_FILE", None)
+        self._children: list[_Child] = []
+        self._cleanup = contextlib.ExitStack()
+
+    def __repr__(self) -> str:
+        return f"Cluster(url={self.url!r}, engines={self.engines!r})"
+
+    async def __aenter__(self) -> Cluster:
+        try:
+            names = [f"engine-{number}" for number in range(1, self._wanted + 1)]
+            children = await asyncio.gather(*map(self._start_engine, names))
+            self.engines = [
+                Engine(id=str(child.announced["engine"]), address=str(child.announced["address"]), pid=child.process.pid)
+                for child in children
+            ]
+            orchestrator = await self._start_orchestrator()
+            self.url = str(orchestrator.announced["url"])
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stop()
+
+    async def broken(self) -> str:
+        """Wait until a process ends that nobody told to; what happened, in words."""
+        waits = {asyncio.ensure_future(child.process.wait()): child for child in self._children}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        child = waits[done.pop()]
+        return f"{child.name} {_ending(child.process.returncode)}"
+
+    async def _start_engine(self, name: str) -> _Child:
+        return await self._start(name, [*_ENGINE, "--announce"], {"ENGINE_ID": name, "PORT": "0"})
+
+    async def _start_orchestrator(self) -> _Child:
+        directory = self._data
+        if directory is None:
+            directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="dagengine-")))
+        directory.mkdir(parents=True, exist_ok=True)
+        addresses = ",".join(engine.address for engine in self.engines)
+        command = [
+            *_ORCHESTRATOR,
+            "--announce",
+            "--host=127.0.0.1",
+            f"--port={self._port}",
+            f"--engines={addresses}",
+            f"--database-url=sqlite:///{(directory / 'orchestrator.db').resolve()}",
+        ]
+        return await self._start("orchestrator", command, {})
+
+    async def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> _Child:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**self._environment, **environment},
+            start_new_session=True,
+        )
+        child = _Child(name, process)
+        self._children.append(child)
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        assert process.stderr is not None  # noqa: S101 - asked for above
+        child.readers.append(asyncio.create_task(self._read(child, process.stderr)))
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), _START_LIMIT)
+            child.announced = json.loads(line)
+        except (TimeoutError, ValueError) as exc:
+            raise errors.TransportError(await self._why_not_started(child)) from exc
+        child.readers.append(asyncio.create_task(self._read(child, process.stdout)))
+        return child
+
+    async def _why_not_started(self, child: _Child) -> str:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*child.readers, child.process.wait()), 2.0)
+        said = "".join(f"\n  {line}" for line in child.tail)
+        if child.process.returncode is None:
+            return f"{child.name} did not say where it listens within {_START_LIMIT:.0f} s{said}"
+        return f"{child.name} did not start: it {_ending(child.process.returncode)}{said}"
+
+    async def _read(self, child: _Child, stream: asyncio.StreamReader) -> None:
+        while line := await _line(stream):
+            child.tail.append(line)
+            self._on_line(child.name, line)
+
+    async def _stop(self) -> None:
+        """Stop the last one started first: the orchestrator, then the engines."""
+        for group in (self._children[self._wanted :], self._children[: self._wanted]):
+            await asyncio.gather(*map(_stop, group))
+        self._children.clear()
+        self._cleanup.close()
+
+
+async def _line(stream: asyncio.StreamReader) -> str:
+    """The next line that is not empty, cut where it is longer than the stream's limit; empty at the end."""
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            continue  # longer than the limit: what was buffered of it is gone
+        if not line:
+            return ""
+        if text := line.decode(errors="replace").rstrip():
+            return text
+
+
+async def _stop(child: _Child) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(child.process.wait(), _STOP_LIMIT)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            child.process.kill()
+        await child.process.wait()
+    await asyncio.gather(*child.readers)
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

@@ -1,0 +1,117 @@
+"""`dagctl apply`, `start`, `cancel` and `delete`: everything that changes what an orchestrator holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import options as given
+
+__all__ = ["apply", "cancel", "delete_workflow", "start"]
+
+
+def apply(
+    files: Annotated[
+        list[str],
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="A document, a directory of them, - or module.py:variable; repeatable."
+        ),
+    ],
+    output: given.Output = given.Format.TABLE,
+    server: given.Server = None,
+    token: given.Token = None,
+    token_file: given.TokenFile = None,
+) -> None:
+    """Register workflow versions. Nothing is sent unless every document is right.
+
+    A version that is registered already with the same content stays as it is.
+
+    \b
+    Examples:
+      dagctl apply -f hello.yaml
+      dagctl apply -f workflows/
+      cat hello.yaml | dagctl apply -f -
+    """
+    from orchestrator.cli import connection, remote_change
+
+    remote_change.apply(connection.client(server, token, token_file), files, output)
+
+
+def start(
+    reference: Annotated[
+        str, typer.Argument(metavar="ID[@RANGE]", help="A workflow: hello, hello@1.2.0, hello@^1 or hello@latest.")
+    ],
+    inputs: given.Inputs = None,
+    inputs_file: given.InputsFile = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended and print its outputs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Like --wait, and show its progress.")] = False,
+    idempotency_key: given.IdempotencyKey = None,
+    output: given.Output = given.Format.TABLE,
+    server: given.Server = None,
+    token: given.Token = None,
+    token_file: given.TokenFile = None,
+) -> None:
+    """Start an execution of a registered workflow.
+
+    Prints the execution's id; with --wait or --watch its outputs, and the exit code is 1 when it does not succeed.
+    With -o json, prints the execution as one object, with its outputs when it was waited for.
+
+    \b
+    Examples:
+      dagctl start hello -i name=World --wait
+      dagctl start weather@^1 -i data=@seattle-weather.csv --watch
+      dagctl start nightly --inputs-file inputs.yaml --idempotency-key 2025-01-31 -o json
+    """
+    from orchestrator.cli import connection, starting
+
+    order = starting.Order(
+        reference=reference,
+        pairs=tuple(inputs or ()),
+        inputs_file=inputs_file,
+        idempotency_key=idempotency_key,
+        wait=wait or watch,
+        watch=watch,
+    )
+    raise typer.Exit(starting.start(connection.client(server, token, token_file), order, output))
+
+
+def cancel(
+    execution: given.Execution,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the execution.")] = "",
+    output: given.Output = given.Format.TABLE,
+    server: given.Server = None,
+    token: given.Token = None,
+    token_file: given.TokenFile = None,
+) -> None:
+    """Ask an execution to stop.
+
+    \b
+    Examples:
+      dagctl cancel 3f0c5a5e-9d0b-4c58-8d57-0f6a1f6a7f11 --reason "wrong input file"
+    """
+    from orchestrator.cli import connection, remote_change
+
+    remote_change.cancel(connection.client(server, token, token_file), execution, reason, output)
+
+
+def delete_workflow(
+    reference: Annotated[
+        str, typer.Argument(metavar="ID[@VERSION]", help="A workflow, or one exact version of it.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Also when executions of it have not ended.")] = False,
+    output: given.Output = given.Format.TABLE,
+    server: given.Server = None,
+    token: given.Token = None,
+    token_file: given.TokenFile = None,
+) -> None:
+    """Remove a workflow with all its versions, or one version of it. Its executions stay readable.
+
+    \b
+    Examples:
+      dagctl delete workflow hello@1.0.0
+      dagctl delete workflow hello --force
+    """
+    from orchestrator.cli import connection, remote_change
+
+    remote_change.delete(connection.client(server, token, token_file), reference, force=force, form=output)

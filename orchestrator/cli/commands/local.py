@@ -1,0 +1,102 @@
+"""`dagctl run`, `validate`, `schema` and `graph`: everything that needs no orchestrator."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import failures
+from orchestrator.cli import options as given
+
+__all__ = ["graph", "run", "schema", "validate"]
+
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="A YAML or JSON document (- is standard input), or module.py:variable.")
+]
+
+
+def run(
+    file: File,
+    inputs: given.Inputs = None,
+    inputs_file: given.InputsFile = None,
+    output: given.Output = given.Format.TABLE,
+    logs: given.ShowLogs = False,
+    quiet: given.Quiet = False,
+) -> None:
+    """Run a workflow here and now, without an orchestrator.
+
+    Progress goes to standard error, the outputs to standard output. The exit code is 1 when the execution fails.
+    Ctrl-C cancels the execution; a second one ends the process at once.
+
+    \b
+    Examples:
+      dagctl run hello.yaml
+      dagctl run hello.py:workflow -i name=World
+      dagctl run weather.yaml -i data=@seattle-weather.csv -o json
+    """
+    from orchestrator.cli import documents, local_run
+    from orchestrator.cli import inputs as typed
+
+    loaded = documents.load(file)
+    values = typed.gather(inputs or (), inputs_file, loaded.document.spec.inputs)
+    raise typer.Exit(local_run.run(loaded, values, form=output, logs=logs, quiet=quiet))
+
+
+def validate(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Documents, directories of them, - or module.py:variable."),
+    ],
+    output: given.Output = given.Format.TABLE,
+) -> None:
+    """Check workflow documents; say everything that is wrong, with its line and path.
+
+    The exit code is 2 when one of them is wrong.
+
+    \b
+    Examples:
+      dagctl validate hello.yaml
+      dagctl validate workflows/ -o json
+      cat hello.yaml | dagctl validate -
+    """
+    from orchestrator.cli import checking
+
+    raise typer.Exit(checking.check(files, output))
+
+
+def schema() -> None:
+    """Print the JSON Schema of workflow documents, for editors that complete and check YAML.
+
+    \b
+    Examples:
+      dagctl schema > workflow.schema.json
+    """
+    from dagengine.spec import schema as document_schema
+    from orchestrator.cli import printing
+
+    printing.structured(document_schema.json_schema(), given.Format.JSON)
+
+
+def graph(
+    file: File,
+    form: Annotated[
+        given.GraphFormat | None,
+        typer.Option("--format", help="tree or mermaid. Without it: tree on a terminal, else mermaid."),
+    ] = None,
+) -> None:
+    """Draw the graph of a workflow.
+
+    \b
+    Examples:
+      dagctl graph hello.yaml
+      dagctl graph hello.yaml --format mermaid > hello.mmd
+    """
+    import sys
+
+    from orchestrator.cli import documents, drawing, plan, printing
+
+    drawn = plan.read(documents.load(file).document.to_dict())
+    if form is None:
+        form = given.GraphFormat.TREE if sys.stdout.isatty() else given.GraphFormat.MERMAID
+    printing.write(drawing.tree(drawn) if form is given.GraphFormat.TREE else drawing.mermaid(drawn))

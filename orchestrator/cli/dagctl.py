@@ -1,0 +1,96 @@
+"""`dagctl`: workflows from the command line, on this machine and on an orchestrator.
+
+Only signatures and help are imported here; see `orchestrator.cli`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from orchestrator.cli import failures
+from orchestrator.cli.commands import change, dev, local, look
+
+__all__ = ["app", "main"]
+
+
+class _Commands(TyperGroup):
+    """The commands; whatever one of them raises becomes a message and an exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        with failures.reported():
+            return super().invoke(ctx)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"dagctl {version('dagengine')}")
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Versioned DAG workflows: run them here, or hand them to an orchestrator.
+
+    \b
+    Examples:
+      dagctl run hello.yaml                     run a workflow here, without a server
+      dagctl dev                                an orchestrator and two engines in this terminal
+      dagctl apply -f hello.yaml                register a workflow
+      dagctl start hello -i name=Ada --watch    start it and see it run
+
+    Exit codes: 0 it worked, 1 it failed, 2 what was asked is wrong, 130 Ctrl-C.
+    """
+
+
+def _group(help_text: str) -> typer.Typer:
+    return typer.Typer(cls=TyperGroup, help=help_text, no_args_is_help=True, rich_markup_mode=None)
+
+
+def _build() -> typer.Typer:
+    root = typer.Typer(
+        cls=_Commands,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # importing Rich for help would cost more than all the rest of `--help`
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    root.callback()(_root)
+    for command in (local.run, local.validate, local.graph, local.schema, dev.dev, change.apply, change.start):
+        root.command()(command)
+    get = _group("List workflows, executions or engines.\n\n\b\nExamples:\n  dagctl get executions --status failed")
+    for command in (look.workflows, look.executions, look.engines):
+        get.command()(command)
+    root.add_typer(get, name="get")
+    describe = _group(
+        "Tell everything about a workflow or an execution.\n\n\b\nExamples:\n  dagctl describe workflow weather"
+    )
+    describe.command(name="workflow")(look.describe_workflow)
+    describe.command(name="execution")(look.describe_execution)
+    root.add_typer(describe, name="describe")
+    for command in (look.logs, look.watch, change.cancel):
+        root.command()(command)
+    delete = _group("Remove a workflow.\n\n\b\nExamples:\n  dagctl delete workflow hello@1.0.0")
+    delete.command(name="workflow")(change.delete_workflow)
+    root.add_typer(delete, name="delete")
+    return root
+
+
+app = _build()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `dagctl` with the process's arguments (or `arguments`) and exit."""
+    app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="dagctl")

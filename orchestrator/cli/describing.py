@@ -1,0 +1,162 @@
+"""What `dagctl describe` prints: everything known of one workflow version or one execution."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orchestrator.cli import drawing, following, lists, plan, printing, progress, report
+from orchestrator.cli.options import Format
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
+    from orchestrator.verbs import ExecutionView, WorkflowView
+
+__all__ = ["execution", "workflow"]
+
+
+def workflow(client: Client, reference: str, form: Format) -> None:
+    """Print one version of a workflow."""
+
+    async def fetch() -> WorkflowView:
+        async with client:
+            return await client.workflow(reference)
+
+    view = asyncio.run(fetch())
+    if form is not Format.TABLE:
+        printing.structured(view, form)
+        return
+    document: dict[str, Any] = msgspec.json.decode(view.document)
+    spec = document["spec"]
+    facts = [
+        ("Workflow", f"{view.id}@{view.version}"),
+        ("Name", view.name),
+        ("Description", view.description),
+        ("Versions", ", ".join(view.versions)),
+        ("Digest", view.digest),
+        ("Registered", _when(view.registered_at)),
+        ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(view.labels.items()))),
+        ("Triggers", "; ".join(_triggers(spec.get("triggers", {})))),
+    ]
+    blocks = [_pairs(facts)]
+    if inputs := spec.get("inputs"):
+        blocks.append("Inputs:\n" + _indent(printing.table(("NAME", "TYPE", "DEFAULT", "DESCRIPTION"), _inputs(inputs))))
+    if outputs := spec.get("outputs"):
+        blocks.append("Outputs:\n" + _indent(_pairs((name, printing.text(value)) for name, value in outputs.items())))
+    blocks.append("Graph:\n" + _indent(drawing.tree(plan.read(document))))
+    printing.write("\n".join(blocks))
+
+
+def _triggers(triggers: Mapping[str, Any]) -> Iterable[str]:
+    if http := triggers.get("http"):
+        yield f"http {http.get('method', 'POST')} {http['path']}"
+    if cron := triggers.get("cron"):
+        yield f"cron {cron['schedule']} {cron.get('timezone', 'UTC')}"
+
+
+def _inputs(inputs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            printing.text(schema.get("type", "any")),
+            printing.text(schema["default"]) if "default" in schema else "(required)",
+            str(schema.get("description", "")),
+        )
+        for name, schema in inputs.items()
+    ]
+
+
+def execution(client: Client, identity: str, form: Format) -> None:
+    """Print one execution with the state of each of its nodes."""
+
+    async def fetch() -> tuple[ExecutionView, progress.Board]:
+        async with client:
+            view = await client.execution(identity)
+            return view, await following.load_board(client, view)
+
+    view, board = asyncio.run(fetch())
+    if form is not Format.TABLE:
+        printing.structured({"execution": view, "nodes": _plain_nodes(board)}, form)
+        return
+    blocks = [_pairs(_execution_facts(view)), _nodes(board)]
+    if view.inputs is not None and (inputs := msgspec.json.decode(view.inputs)):
+        blocks.append("Inputs:\n" + _indent(_pairs((name, _short(value)) for name, value in inputs.items())))
+    if view.outputs is not None and (outputs := msgspec.json.decode(view.outputs)):
+        blocks.append("Outputs:\n" + _indent(printing.value_block(outputs)))
+    if view.status == "failed":
+        blocks.append("Failure:\n" + _indent(report.explain(board)))
+    printing.write("\n".join(blocks))
+
+
+def _execution_facts(view: ExecutionView) -> list[tuple[str, str]]:
+    return [
+        ("Execution", view.id),
+        ("Workflow", f"{view.workflow}@{view.version}"),
+        ("Status", printing.colored(view.status)),
+        ("Waiting on", view.waiting_on or ""),
+        ("Engine", f"{view.engine} (epoch {view.epoch})" if view.engine else ""),
+        ("Trigger", view.trigger),
+        ("Created", _when(view.created_at)),
+        ("Started", _when(view.started_at)),
+        ("Finished", _when(view.finished_at)),
+        ("Duration", lists.execution_duration(view)),
+        ("Facts", str(view.last_seq)),
+    ]
+
+
+def _nodes(board: progress.Board) -> str:
+    rows = [
+        (node.id, node.phase, _took(node), "" if node.items is None else _items(node), str(node.attempt or ""), node.note)
+        for node in board.nodes.values()
+    ]
+    return "Nodes:\n" + _indent(printing.table(("NODE", "STATE", "DURATION", "ITEMS", "ATTEMPT", "NOTE"), rows))
+
+
+def _items(node: progress.NodeProgress) -> str:
+    failed = f", {node.items_failed} failed" if node.items_failed else ""
+    return f"{node.items_succeeded}/{node.items}{failed}"
+
+
+def _took(node: progress.NodeProgress) -> str:
+    elapsed = node.elapsed(lists.now())
+    return "" if elapsed is None else progress.duration(elapsed)
+
+
+def _plain_nodes(board: progress.Board) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": node.id,
+            "state": node.phase,
+            "attempt": node.attempt,
+            "started_at": node.started_at,
+            "finished_at": node.finished_at,
+            "items": node.items,
+            "items_succeeded": node.items_succeeded,
+            "items_failed": node.items_failed,
+            "note": node.note,
+        }
+        for node in board.nodes.values()
+    ]
+
+
+def _when(at: int | None) -> str:
+    return "" if at is None else f"{printing.moment(at)} ({printing.ago(at, lists.now())})"
+
+
+def _short(value: Any) -> str:
+    shown = printing.text(value)
+    return shown if len(shown) <= 200 and "\n" not in shown else f"{shown[:60]!r}… ({len(shown):,} characters)"
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and values in two columns; what is empty is left out."""
+    shown = [(name, value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in shown), default=0) + 1
+    return "".join(f"{name + ':':<{width}} {value}\n" for name, value in shown)
+
+
+def _indent(block: str) -> str:
+    return "".join(f"  {line}\n" for line in block.splitlines())

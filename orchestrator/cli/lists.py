@@ -1,0 +1,140 @@
+"""What `dagctl get` prints: workflows, executions and engines, one row each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator import errors
+from orchestrator.cli import printing, progress
+from orchestrator.cli.options import Format
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
+    from orchestrator.verbs import EngineView, ExecutionView, WorkflowView
+
+__all__ = ["Wanted", "engines", "execution_duration", "executions", "now", "workflows"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which executions to list."""
+
+    workflow: str | None
+    status: str | None
+    limit: int
+
+
+def now() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1_000
+
+
+def workflows(client: Client, reference: str | None, labels: str, form: Format) -> None:
+    """Print one workflow, or all whose labels fit."""
+
+    async def fetch() -> list[WorkflowView]:
+        async with client:
+            if reference is not None:
+                return [await client.workflow(reference)]
+            return await client.workflows(labels=labels)
+
+    found = asyncio.run(fetch())
+    if form is not Format.TABLE:
+        printing.structured(found if reference is None else found[0], form)
+        return
+    rows = [
+        (
+            view.id,
+            view.version,
+            str(len(view.versions)),
+            printing.ago(view.registered_at, now()),
+            ",".join(f"{key}={value}" for key, value in sorted(view.labels.items())),
+            view.name,
+        )
+        for view in found
+    ]
+    printing.write(printing.table(("ID", "VERSION", "VERSIONS", "REGISTERED", "LABELS", "NAME"), rows))
+
+
+def executions(client: Client, execution: str | None, wanted: Wanted, form: Format) -> None:
+    """Print one execution, or the newest ones."""
+
+    async def fetch() -> list[ExecutionView]:
+        async with client:
+            if execution is not None:
+                return [await client.execution(execution)]
+            return await _newest(client, wanted)
+
+    found = asyncio.run(fetch())
+    if form is not Format.TABLE:
+        printing.structured(found if execution is None else found[0], form)
+        return
+    rows = [
+        (
+            view.id,
+            f"{view.workflow}@{view.version}",
+            view.status,
+            view.engine or view.waiting_on or "",
+            printing.ago(view.created_at, now()),
+            execution_duration(view),
+        )
+        for view in found
+    ]
+    printing.write(printing.table(("ID", "WORKFLOW", "STATUS", "ENGINE", "CREATED", "DURATION"), rows))
+
+
+async def _newest(client: Client, wanted: Wanted) -> list[ExecutionView]:
+    found: list[ExecutionView] = []
+    cursor: str | None = None
+    while True:
+        page = await client.executions(
+            workflow=wanted.workflow,
+            status=wanted.status,
+            limit=min(100, wanted.limit - len(found)),
+            cursor=cursor,
+        )
+        found.extend(page.items)
+        cursor = page.next
+        if cursor is None or len(found) >= wanted.limit:
+            return found
+
+
+def execution_duration(view: ExecutionView) -> str:
+    """How long an execution took, or has been running; empty when it has not begun."""
+    if view.started_at is None:
+        return ""
+    return progress.duration(max(0, (view.finished_at or now()) - view.started_at))
+
+
+def engines(client: Client, engine: str | None, form: Format) -> None:
+    """Print one engine, or all of them."""
+
+    async def fetch() -> list[EngineView]:
+        async with client:
+            return await client.engines()
+
+    found = asyncio.run(fetch())
+    if engine is not None:
+        found = [view for view in found if view.id == engine]
+        if not found:
+            raise errors.NotFound(f"there is no engine '{engine}'; see `dagctl get engines`")
+    if form is not Format.TABLE:
+        printing.structured(found if engine is None else found[0], form)
+        return
+    rows = [
+        (
+            view.id,
+            view.address,
+            view.state,
+            f"{view.running}/{view.capacity}",
+            str(view.started),
+            ",".join(view.executors),
+            view.reason,
+        )
+        for view in found
+    ]
+    headings = ("ID", "ADDRESS", "STATE", "RUNNING", "STARTED", "EXECUTORS", "REASON")
+    printing.write(printing.table(headings, rows))

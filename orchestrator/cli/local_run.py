@@ -1,0 +1,62 @@
+"""What `dagctl run` does: one execution in this process, with its progress, its outputs and a clean way to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from dagengine import app, errors
+from orchestrator.cli import display, failures, interrupts, plan, printing, progress, report
+from orchestrator.cli.documents import Loaded
+from orchestrator.cli.options import Format
+
+__all__ = ["run"]
+
+
+def run(loaded: Loaded, inputs: Mapping[str, Any], *, form: Format, logs: bool, quiet: bool) -> int:
+    """Run the workflow to its end; the exit code."""
+    board = progress.Board(plan.read(loaded.document.to_dict()))
+    stopped_by: list[int] = []
+    try:
+        outputs = asyncio.run(_execute(loaded, inputs, board, stopped_by, logs=logs, quiet=quiet))
+    except errors.ExecutionFailed as exc:
+        failures.complain(report.explain(board) if board.ended else str(exc))
+        return 128 + stopped_by[0] if stopped_by else failures.FAILURE
+    if form is Format.TABLE:
+        printing.write(printing.value_block(outputs))
+    else:
+        printing.structured(outputs, form)
+    return 0
+
+
+async def _execute(
+    loaded: Loaded,
+    inputs: Mapping[str, Any],
+    board: progress.Board,
+    stopped_by: list[int],
+    *,
+    logs: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    cancel = asyncio.Event()
+
+    def stop(number: int) -> None:
+        stopped_by.append(number)
+        loop.call_soon_threadsafe(cancel.set)
+
+    engine = app.DAGEngine()
+    with interrupts.first_then_kill(stop), display.choose(board, quiet=quiet) as shown:
+        try:
+            return await engine.run(
+                loaded.runnable,
+                inputs,
+                on_fact=lambda _seq, fact: shown.fact(fact),
+                on_log=shown.log if logs else None,
+                cancel=cancel,
+            )
+        finally:
+            await engine.close()
+            sys.stderr.flush()

@@ -1,0 +1,85 @@
+"""What `dagctl apply`, `cancel` and `delete` do."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dagengine import errors
+from orchestrator.cli import documents, printing
+from orchestrator.cli.options import Format
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
+    from orchestrator.verbs import Registration
+
+__all__ = ["apply", "author", "cancel", "delete"]
+
+
+def apply(client: Client, names: Sequence[str], form: Format) -> None:
+    """Register every document, once all of them are known to be right."""
+    loaded = _load_all(names)
+    registrations = asyncio.run(_apply(client, loaded))
+    if form is not Format.TABLE:
+        printing.structured(registrations, form)
+        return
+    for registration in registrations:
+        what = "registered" if registration.created else "unchanged"
+        printing.write(f"{registration.id}@{registration.version} {what}")
+
+
+def _load_all(names: Sequence[str]) -> list[documents.Loaded]:
+    loaded: list[documents.Loaded] = []
+    wrong: list[errors.SpecError] = []
+    for name in documents.expand(names):
+        try:
+            loaded.append(documents.load(name))
+        except errors.SpecError as exc:
+            wrong.append(exc)
+    if wrong:
+        raise errors.SpecError("\n".join([*map(str, wrong), "nothing was registered"]))
+    return loaded
+
+
+async def _apply(client: Client, loaded: Sequence[documents.Loaded]) -> list[Registration]:
+    async with client:
+        return [await client.apply(item.document) for item in loaded]
+
+
+def cancel(client: Client, execution: str, reason: str, form: Format) -> None:
+    """Ask an execution to stop, in the name of the user of this machine."""
+
+    async def send() -> object:
+        async with client:
+            return await client.cancel(execution, reason=reason, author=author())
+
+    view = asyncio.run(send())
+    if form is Format.TABLE:
+        printing.write(f"{execution} is asked to stop")
+    else:
+        printing.structured(view, form)
+
+
+def delete(client: Client, reference: str, *, force: bool, form: Format) -> None:
+    """Remove a workflow, or the one version that `reference` names."""
+    workflow, _, version = reference.partition("@")
+
+    async def send() -> int:
+        async with client:
+            return await client.delete_workflow(workflow, version=version or None, force=force)
+
+    count = asyncio.run(send())
+    if form is Format.TABLE:
+        printing.write(f"{reference} deleted ({'1 version' if count == 1 else f'{count} versions'})")
+    else:
+        printing.structured({"id": workflow, "version": version or None, "deleted": count}, form)
+
+
+def author() -> str:
+    """Who asks: the name of the user, empty where there is none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""

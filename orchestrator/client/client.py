@@ -1,0 +1,301 @@
+"""`Client`: the verbs over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from dagengine.errors import ExecutionFailed
+from orchestrator import verbs, views
+from orchestrator.client import stream
+from orchestrator.client.connection import Connection
+from orchestrator.errors import RequestError
+from orchestrator.store.base import TERMINAL
+from orchestrator.verbs import ExecutionView, FactView
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from dagengine.spec.model import Document
+
+__all__ = ["DEFAULT_URL", "Client"]
+
+T = TypeVar("T")
+
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+
+_TURN: Final = 30.0
+"""Seconds for which one request waits for an execution; longer waits are several requests."""
+
+_PAGE: Final = 10_000
+_ENDINGS: Final = {"failed": "failed", "cancelled": "been cancelled"}
+
+
+class _NodeFailed(msgspec.Struct, tag_field="type", tag="NodeFailed"):
+    node: str
+    error: verbs.ErrorInfo
+    index: int | None = None
+    retry_at: int | None = None
+
+
+class Client:
+    """An orchestrator behind a URL, with the verbs and errors of the embedded one (`orchestrator.verbs.Verbs`).
+
+    `timeout` is the longest time an answer may take, in seconds, on top of the time the server was asked to wait.
+    `tls` replaces the system's certificate authorities. Connections are opened when they are needed and kept; use it
+    as a context manager, or call `close`. It belongs to one event loop at a time.
+
+    Every method raises TransportError when the orchestrator cannot be reached, and Unauthorized when it does not take
+    the token.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._connection = Connection(url, token=token, timeout=timeout, tls=tls)
+
+    @property
+    def url(self) -> str:
+        """Where the orchestrator is."""
+        return self._connection.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections. Idempotent."""
+        await self._connection.close()
+
+    def run_sync(self, call: Coroutine[Any, Any, T]) -> T:
+        """The result of one call (or of a coroutine that makes several), for scripts without an event loop.
+
+        ::
+
+            client = Client()
+            outputs = client.run_sync(client.execute_workflow("greeting", {"name": "Ada"}))
+
+        Raises RuntimeError inside a running event loop: there, `await` the call.
+        """
+
+        async def whole() -> T:
+            async with self:
+                return await call
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(whole())
+        call.close()
+        raise RuntimeError("run_sync cannot be used inside a running event loop; await the call instead")
+
+    # --- workflows ---
+
+    async def apply(self, document: Document | Mapping[str, Any] | str | bytes) -> verbs.Registration:
+        """Register a workflow version. Raises SpecError with every error of the document, or VersionConflict."""
+        body, media_type = _text(document)
+        answer = await self._connection.request(
+            "POST", "/api/v1/workflows", body=body, headers={"content-type": media_type}
+        )
+        return self._connection.decode(answer, verbs.Registration)
+
+    async def workflows(self, *, labels: str = "") -> list[verbs.WorkflowView]:
+        """The latest version of every workflow whose labels fit the selector."""
+        query = {"filter": labels or None}
+        return (await self._connection.get("/api/v1/workflows", views.WorkflowList, query=query)).items
+
+    async def workflow(self, reference: str) -> verbs.WorkflowView:
+        """The version that a reference names. Raises NotFound."""
+        return await self._connection.get(_workflow(reference), verbs.WorkflowView)
+
+    async def delete_workflow(self, workflow: str, *, version: str | None = None, force: bool = False) -> int:
+        """Remove one version, or the whole workflow; how many versions went. Raises NotFound, InUse."""
+        query = {"version": version, "force": "true" if force else None}
+        answer = await self._connection.request("DELETE", _workflow(workflow), query=query)
+        return self._connection.decode(answer, views.Removal).removed
+
+    # --- executions ---
+
+    async def start(
+        self,
+        reference: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        trigger: str = "api",
+    ) -> ExecutionView:
+        """Start an execution; returns once it is recorded. Raises NotFound, InputError, Overloaded.
+
+        Without a key one is made, so that a start whose answer was lost is not made twice. Over HTTP, the `trigger`
+        is always `api`.
+        """
+        if trigger != "api":
+            raise RequestError(f"an execution started over HTTP has the trigger 'api', not {trigger!r}")
+        return await self._start(reference, inputs, idempotency_key)
+
+    async def execute_workflow(
+        self,
+        reference: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """Start an execution, wait for its end and return its outputs.
+
+        Raises ExecutionFailed when it does not succeed, and TimeoutError when it has not ended after `timeout` seconds
+        (it goes on).
+        """
+        turn = _TURN if timeout is None else min(_TURN, timeout)
+        deadline = None if timeout is None else _now() + timeout
+        view = await self._start(reference, inputs, idempotency_key, turn=turn)
+        if view.status not in TERMINAL:
+            view = await self.wait(view.id, timeout=None if deadline is None else max(0.0, deadline - _now()))
+        if view.status not in TERMINAL:
+            raise TimeoutError(f"execution {view.id} has not ended after {timeout:g} s; it goes on")
+        if view.status != "succeeded":
+            raise await self._failure(view)
+        outputs: dict[str, Any] = msgspec.json.decode(view.outputs or b"{}")
+        return outputs
+
+    async def wait(self, execution: str, *, timeout: float | None = None) -> ExecutionView:
+        """The execution once it has ended, or as it is after `timeout` seconds. Raises NotFound."""
+        deadline = None if timeout is None else _now() + timeout
+        while True:
+            turn = _TURN if deadline is None else max(0.0, min(_TURN, deadline - _now()))
+            query = {"wait": "true", "timeout": f"{turn:.3f}"}
+            view = await self._connection.get(_execution(execution), ExecutionView, query=query, patience=turn)
+            if view.status in TERMINAL or (deadline is not None and _now() >= deadline):
+                return view
+
+    async def execution(self, execution: str) -> ExecutionView:
+        """One execution. Raises NotFound."""
+        return await self._connection.get(_execution(execution), ExecutionView)
+
+    async def executions(
+        self,
+        *,
+        workflow: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> verbs.ExecutionPage:
+        """Executions, newest first."""
+        query = {"workflow": workflow, "status": status, "limit": limit, "cursor": cursor}
+        return await self._connection.get("/api/v1/executions", verbs.ExecutionPage, query=query)
+
+    async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[FactView]:
+        """Committed facts after position `after`. Raises NotFound."""
+        query = {"after": after, "limit": limit}
+        path = f"{_execution(execution)}/facts"
+        return (await self._connection.get(path, views.FactList, query=query)).items
+
+    def events(self, execution: str, *, after: int = 0) -> AsyncIterator[FactView]:
+        """Facts as they are committed, until the execution has ended; resumed by itself after a cut. NotFound."""
+        return stream.follow(self._connection, f"{_execution(execution)}/events", after=after)
+
+    async def logs(
+        self, execution: str, *, node: str | None = None, after: int = 0, limit: int = 1_000
+    ) -> list[verbs.LogView]:
+        """Log lines with ids after `after`. Raises NotFound."""
+        query = {"node": node, "after": after, "limit": limit}
+        return (await self._connection.get(f"{_execution(execution)}/logs", views.LogList, query=query)).items
+
+    async def cancel(self, execution: str, *, reason: str = "", author: str = "") -> ExecutionView:
+        """Ask an execution to stop; returns once the request is durable. Raises NotFound, Conflict."""
+        body = msgspec.json.encode(views.CancelRequest(reason=reason, author=author))
+        answer = await self._connection.request(
+            "POST", f"{_execution(execution)}/cancel", body=body, headers={"content-type": "application/json"}
+        )
+        return self._connection.decode(answer, ExecutionView)
+
+    async def engines(self) -> list[verbs.EngineView]:
+        """The engines known now."""
+        return (await self._connection.get("/api/v1/engines", views.EngineList)).items
+
+    async def _start(
+        self, reference: str, inputs: Mapping[str, Any] | None, key: str | None, *, turn: float | None = None
+    ) -> ExecutionView:
+        answer = await self._connection.request(
+            "POST",
+            f"{_workflow(reference)}/executions",
+            query=None if turn is None else {"wait": "true", "timeout": f"{turn:.3f}"},
+            body=_inputs(inputs),
+            headers={"content-type": "application/json", "idempotency-key": key or uuid.uuid4().hex},
+            patience=turn or 0.0,
+            repeatable=True,
+        )
+        return self._connection.decode(answer, ExecutionView)
+
+    async def _failure(self, view: ExecutionView) -> ExecutionFailed:
+        why = f": {view.error.message}" if view.error is not None else ""
+        return ExecutionFailed(
+            f"execution {view.id} of {view.workflow}@{view.version} has {_ENDINGS[view.status]}{why}",
+            execution=view.id,
+            status=view.status,
+            nodes=await self._failed_nodes(view.id),
+        )
+
+    async def _failed_nodes(self, execution: str) -> dict[str, str]:
+        nodes: dict[str, str] = {}
+        after = 0
+        while facts := await self.facts(execution, after=after, limit=_PAGE):
+            after = facts[-1].seq
+            for fact in facts:
+                if b'"NodeFailed"' in bytes(fact.fact)[:32]:
+                    failed = msgspec.json.decode(fact.fact, type=_NodeFailed)
+                    if failed.retry_at is None:
+                        nodes.setdefault(failed.node, failed.error.message)
+        return nodes
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _workflow(reference: str) -> str:
+    return f"/api/v1/workflows/{quote(reference, safe='@')}"
+
+
+def _execution(execution: str) -> str:
+    return f"/api/v1/executions/{quote(execution, safe='')}"
+
+
+def _inputs(inputs: Mapping[str, Any] | None) -> bytes:
+    try:
+        return msgspec.json.encode({"inputs": dict(inputs or {})})
+    except (TypeError, ValueError) as exc:
+        raise RequestError(f"the inputs cannot be written as JSON: {exc}") from exc
+
+
+def _text(document: Document | Mapping[str, Any] | str | bytes) -> tuple[bytes, str]:
+    """The document as text, and its media type."""
+    if isinstance(document, str | bytes):
+        text = document.encode() if isinstance(document, str) else document
+        try:
+            msgspec.json.decode(text, type=msgspec.Raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return text, "application/yaml"
+        return text, "application/json"
+    if isinstance(document, Mapping):
+        try:
+            return msgspec.json.encode(document), "application/json"
+        except (TypeError, ValueError) as exc:
+            raise RequestError(f"the document cannot be written as JSON: {exc}") from exc
+    return document.canonical, "application/json"

@@ -1,0 +1,133 @@
+"""Facts on their way into the store: batches of all sessions, committed together, answered one by one.
+
+While one transaction is under way the next one gathers, so the busier the engines, the larger the groups. Sessions
+wait when too much has gathered; then gRPC's flow control slows the engine down, and nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from dagengine.clock import Clock
+from dagengine.events import facts
+from dagengine.wire.v1 import session_pb2
+from orchestrator.errors import StoreError
+from orchestrator.store.base import Appended, Batch, Store, Terminal
+from orchestrator.transport.base import Link
+
+__all__ = ["Commit", "Commits", "is_terminal", "terminal_of"]
+
+_log = structlog.get_logger("orchestrator.commits")
+
+_MOST_BYTES: Final = 16 * 1024 * 1024
+"""Bytes that may wait for the store before sessions are held up."""
+_RETRY: Final = 500_000
+"""Microseconds between two tries while the store cannot be written."""
+
+_TERMINAL: Final = tuple(b'{"type":"%s"' % kind.__name__.encode() for kind in facts.TERMINAL)
+_CANCEL: Final = b'{"type":"CancelRequested"'
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """A batch, and the session that waits for its answer."""
+
+    link: Link
+    batch: Batch
+
+
+def is_terminal(payload: bytes) -> bool:
+    """Whether an encoded fact is the last of its execution."""
+    return payload.startswith(_TERMINAL)
+
+
+def terminal_of(payload: bytes) -> Terminal:
+    """How an execution ended, from its encoded last fact."""
+    match facts.decode(payload):
+        case facts.ExecutionSucceeded(at=at, outputs=outputs):
+            return Terminal(status="succeeded", at=at, outputs=bytes(outputs))
+        case facts.ExecutionFailed(at=at, error=error):
+            return Terminal(status="failed", at=at, error=msgspec.json.encode(error))
+        case fact:
+            return Terminal(status="cancelled", at=fact.at)
+
+
+class Commits:
+    """The way of facts into the store.
+
+    `answer(commit, appended)` is called for each batch, in order, once it is committed (or refused);
+    `took(seconds)` for each transaction.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        answer: Callable[[Commit, Appended], None],
+        took: Callable[[float], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._answer = answer
+        self._waiting: list[Commit] = []
+        self._bytes = 0
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._took = took
+
+    async def put(self, link: Link, message: session_pb2.FactBatch) -> None:
+        """Queue a batch; waits while too much is queued."""
+        payloads = list(message.facts)
+        if not payloads:
+            return
+        last = payloads[-1]
+        batch = Batch(
+            execution=message.execution,
+            epoch=message.epoch,
+            first_seq=message.first_seq,
+            facts=payloads,
+            terminal=terminal_of(last) if is_terminal(last) else None,
+            applied=[_command(payload) for payload in payloads if payload.startswith(_CANCEL)],
+        )
+        self._waiting.append(Commit(link, batch))
+        self._bytes += sum(map(len, payloads))
+        self._work.set()
+        if self._bytes > _MOST_BYTES:
+            self._room.clear()
+            await self._room.wait()
+
+    async def run(self) -> None:
+        """Commit what comes, until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            group, self._waiting = self._waiting, []
+            self._bytes = 0
+            self._room.set()
+            answers = await self._until_stored([commit.batch for commit in group])
+            for commit, appended in zip(group, answers, strict=True):
+                self._answer(commit, appended)
+
+    async def _until_stored(self, batches: Sequence[Batch]) -> list[Appended]:
+        """A store that cannot be written holds everything up, and loses nothing: engines keep what is not acked."""
+        while True:
+            began = self._clock.now()
+            try:
+                answers = await self._store.append(batches)
+            except StoreError as error:
+                _log.error("facts_not_committed", error=str(error))
+                await self._clock.sleep_until(self._clock.now() + _RETRY)
+            else:
+                self._took((self._clock.now() - began) / 1e6)
+                return answers
+
+
+def _command(payload: bytes) -> str:
+    fact = facts.decode(payload)
+    return fact.command if isinstance(fact, facts.CancelRequested) else ""

@@ -1,0 +1,127 @@
+"""The engines as sessions show them: who is there, what they can take, what they have."""
+
+from __future__ import annotations
+
+from dagengine.wire.v1 import session_pb2
+from orchestrator.dispatcher.placement import Candidate, EngineState, Fleet
+from orchestrator.transport.base import Link
+from orchestrator.verbs import EngineView
+
+__all__ = ["Engine", "Roster"]
+
+
+class Engine:
+    """One engine that has said hello at least once. It stays known while it is unreachable."""
+
+    __slots__ = (
+        "address",
+        "capacity",
+        "digests",
+        "executors",
+        "id",
+        "incarnation",
+        "labels",
+        "link",
+        "reason",
+        "running",
+        "started",
+        "state",
+        "version",
+    )
+
+    def __init__(self, link: Link, hello: session_pb2.EngineHello) -> None:
+        self.id = hello.engine
+        self.running: dict[str, str] = {}
+        """Executions it is meant to have, each with its workflow version."""
+        self.started = 0
+        self.meet(link, hello)
+
+    def meet(self, link: Link, hello: session_pb2.EngineHello) -> None:
+        """A session has begun."""
+        self.link = link
+        self.address = link.address
+        self.incarnation = hello.incarnation
+        self.version = hello.version
+        self.capacity = hello.capacity
+        self.executors = frozenset(hello.executors)
+        self.labels = dict(hello.labels)
+        self.state: EngineState = "draining" if hello.draining else "ready"
+        self.reason = "it is shutting down" if hello.draining else ""
+        self.digests: set[str] = set()
+        """Documents it was sent in this session."""
+
+    def candidate(self) -> Candidate:
+        """What placement sees of it."""
+        return Candidate(engine=self.id, capacity=self.capacity, state=self.state, executors=self.executors)
+
+    def view(self) -> EngineView:
+        """What people see of it."""
+        return EngineView(
+            id=self.id,
+            address=self.address,
+            state=self.state,
+            capacity=self.capacity,
+            running=len(self.running),
+            version=self.version,
+            executors=sorted(self.executors),
+            labels=self.labels,
+            workflows=sorted(set(self.running.values())),
+            started=self.started,
+            reason=self.reason,
+        )
+
+
+class Roster:
+    """All engines, and the fleet that placement sees, made anew only when something about it has changed."""
+
+    def __init__(self) -> None:
+        self.engines: dict[str, Engine] = {}
+        self.links: dict[str, Link] = {}
+        """Every link there should be, by address, whether its engine has answered yet or not."""
+        self._fleet = Fleet()
+        self._stale = False
+
+    @property
+    def fleet(self) -> Fleet:
+        """The engines as placement sees them."""
+        if self._stale:
+            self._fleet = Fleet((engine.candidate() for engine in self.engines.values()), previous=self._fleet)
+            self._stale = False
+        return self._fleet
+
+    @property
+    def load(self) -> dict[str, int]:
+        """How many executions each engine has."""
+        return {engine.id: len(engine.running) for engine in self.engines.values()}
+
+    def changed(self) -> None:
+        """Something that placement looks at has changed."""
+        self._stale = True
+
+    def by_link(self, link: Link) -> Engine | None:
+        """The engine at the other end of a link."""
+        engine = self.engines.get(link.engine_id)
+        return engine if engine is not None and engine.link is link else None
+
+    def views(self) -> list[EngineView]:
+        """What people see: the engines, and the addresses where none has answered yet."""
+        known = [engine.view() for _, engine in sorted(self.engines.items())]
+        answered = {engine.address for engine in self.engines.values()}
+        silent = [
+            EngineView(
+                id="",
+                address=address,
+                state="connecting",
+                capacity=0,
+                running=0,
+                version="",
+                executors=[],
+                labels={},
+                workflows=[],
+                started=0,
+                reason=link.reason or "it has not answered yet",
+            )
+            for address, link in sorted(self.links.items())
+            if address not in answered
+        ]
+        return known + silent

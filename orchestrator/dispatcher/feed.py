@@ -1,0 +1,64 @@
+"""Tells whoever follows an execution that something about it was committed. Nothing else passes through here: readers
+take facts from the store, so a slow one costs no memory and sees exactly what is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from orchestrator.store.base import ExecutionRecord
+
+__all__ = ["Feed"]
+
+T = TypeVar("T")
+
+
+class Feed:
+    """Wake-ups by execution."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, set[asyncio.Future[None]]] = {}
+        self._ends: dict[str, set[asyncio.Future[ExecutionRecord]]] = {}
+
+    def change(self, execution: str) -> asyncio.Future[None]:
+        """Done at the next commit of the execution. Ask before reading the store: then nothing is missed."""
+        return _register(self._changes, execution)
+
+    def end(self, execution: str) -> asyncio.Future[ExecutionRecord]:
+        """Done when the execution has ended, with its last record. Ask before reading the store."""
+        return _register(self._ends, execution)
+
+    def changed(self, execution: str) -> None:
+        """Something of the execution was committed."""
+        for future in self._changes.pop(execution, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def ended(self, record: ExecutionRecord) -> None:
+        """The last fact of the execution was committed."""
+        self.changed(record.id)
+        for future in self._ends.pop(record.id, ()):
+            if not future.done():
+                future.set_result(record)
+
+    def close(self) -> None:
+        """Wake everybody: nothing will change any more."""
+        for waiting in (self._changes, self._ends):
+            for futures in waiting.values():
+                for future in futures:
+                    future.cancel()
+            waiting.clear()
+
+
+def _register(table: dict[str, set[asyncio.Future[T]]], execution: str) -> asyncio.Future[T]:
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    futures = table.setdefault(execution, set())
+    futures.add(future)
+
+    def forget(_: asyncio.Future[T]) -> None:
+        futures.discard(future)
+        if not futures and table.get(execution) is futures:
+            del table[execution]
+
+    future.add_done_callback(forget)
+    return future

@@ -1,0 +1,41 @@
+"""What the dispatcher keeps in memory of every execution that has not ended, and of every workflow version they run."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dagengine.spec.model import Document
+from orchestrator.store.base import ExecutionRecord
+
+__all__ = ["Plan", "Tracked"]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What dispatching a workflow version takes: its canonical document and the executors that it needs."""
+
+    reference: str
+    digest: str
+    canonical: bytes
+    executors: frozenset[str]
+
+    @classmethod
+    def of(cls, document: Document) -> Plan:
+        """The plan of a document."""
+        executors = frozenset(node.executor.type for node in document.spec.nodes)
+        return cls(document.reference, document.digest, document.canonical, executors)
+
+
+class Tracked:
+    """One execution that has not ended. `record` follows the store: it is replaced after each commit."""
+
+    __slots__ = ("engine", "excluded", "plan", "record", "waiting_on")
+
+    def __init__(self, record: ExecutionRecord, plan: Plan) -> None:
+        self.record = record
+        self.plan = plan
+        self.engine = record.engine
+        """The engine that is meant to have it; None while it waits to be placed."""
+        self.excluded: set[str] = set()
+        """Engines that have said that they cannot run it."""
+        self.waiting_on: str | None = None
+        """Why it has no engine, as a machine-readable reason."""

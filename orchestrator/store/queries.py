@@ -1,0 +1,265 @@
+"""What the store is asked, in SQLAlchemy Core: rows in, records out.
+
+Each function takes an open connection and runs one query, so what it returns is one state of the database. Adapters
+call them on whatever thread may read.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from orchestrator.store import base, schema
+
+__all__ = [
+    "EXECUTION_COLUMNS",
+    "document",
+    "execution",
+    "execution_record",
+    "executions",
+    "facts",
+    "inbox",
+    "last_occurrence",
+    "logs",
+    "signed",
+    "unfinished",
+    "version",
+    "versions",
+]
+
+UNFINISHED: Final[tuple[base.Status, ...]] = ("queued", "running")
+EVERY_STATUS: Final[tuple[base.Status, ...]] = (*UNFINISHED, *sorted(base.TERMINAL))
+
+EXECUTION_COLUMNS: Final = (
+    "id",
+    "workflow",
+    "version",
+    "digest",
+    "status",
+    "seed",
+    "epoch",
+    "last_seq",
+    "engine",
+    "trigger",
+    "idempotency_key",
+    "occurrence",
+    "outputs",
+    "error",
+    "created_at",
+    "started_at",
+    "finished_at",
+)
+"""Columns of `executions` in the order that `execution_record` takes them, `inputs` after them."""
+
+_executions = schema.executions
+_selected = sa.select(
+    *(_executions.c[name] for name in EXECUTION_COLUMNS), schema.execution_inputs.c.inputs
+).join_from(_executions, schema.execution_inputs)
+_number_of = sa.select(_executions.c.number).where(_executions.c.id == sa.bindparam("execution")).scalar_subquery()
+
+_one_execution = _selected.where(_executions.c.id == sa.bindparam("execution"))
+_unfinished = _selected.where(_executions.c.status.in_(UNFINISHED)).order_by(
+    _executions.c.created_at, _executions.c.id
+)
+_document = sa.select(schema.documents.c.document).where(schema.documents.c.digest == sa.bindparam("digest"))
+
+_versions = sa.select(
+    schema.workflow_versions.c.workflow,
+    schema.workflow_versions.c.version,
+    schema.workflow_versions.c.digest,
+    schema.documents.c.document,
+    schema.workflow_versions.c.labels,
+    schema.workflow_versions.c.name,
+    schema.workflow_versions.c.description,
+    schema.workflow_versions.c.registered_at,
+).join_from(schema.workflow_versions, schema.documents)
+
+_facts = (
+    sa.select(schema.facts.c.position, schema.facts.c.epoch, schema.facts.c.seq, schema.facts.c.payload)
+    .where(schema.facts.c.execution == _number_of, schema.facts.c.seq > sa.bindparam("after"))
+    .order_by(schema.facts.c.seq)
+    .limit(sa.bindparam("limit"))
+)
+_logs = (
+    sa.select(schema.logs.c.id, schema.logs.c.epoch, schema.logs.c.node, schema.logs.c.payload)
+    .where(schema.logs.c.execution == _number_of, schema.logs.c.id > sa.bindparam("after"))
+    .order_by(schema.logs.c.id)
+    .limit(sa.bindparam("limit"))
+)
+_logs_of_node = _logs.where(schema.logs.c.node == sa.bindparam("node"))
+_inbox = (
+    sa.select(
+        schema.inbox.c.id,
+        _executions.c.id,
+        schema.inbox.c.kind,
+        schema.inbox.c.payload,
+        schema.inbox.c.created_at,
+    )
+    .join_from(schema.inbox, _executions)
+    .order_by(schema.inbox.c.number)
+)
+_inbox_of_one = _inbox.where(_executions.c.id == sa.bindparam("execution"))
+_occurrence = sa.select(schema.occurrences.c.at).where(schema.occurrences.c.trigger == sa.bindparam("trigger"))
+
+
+def signed(seed: int) -> int:
+    """A seed of 64 bits without sign as the signed number that databases have."""
+    return seed - (1 << 64) if seed >= 1 << 63 else seed
+
+
+def execution_record(row: Sequence[Any]) -> base.ExecutionRecord:
+    """A row of `EXECUTION_COLUMNS` and `inputs` as a record."""
+    return base.ExecutionRecord(
+        id=row[0],
+        workflow=row[1],
+        version=row[2],
+        digest=row[3],
+        status=row[4],
+        seed=row[5] % (1 << 64),
+        epoch=row[6],
+        last_seq=row[7],
+        engine=row[8],
+        trigger=row[9],
+        idempotency_key=row[10],
+        occurrence=row[11],
+        outputs=row[12],
+        error=row[13],
+        created_at=row[14],
+        started_at=row[15],
+        finished_at=row[16],
+        inputs=row[17],
+    )
+
+
+def execution(connection: sa.Connection, execution: str) -> base.ExecutionRecord | None:
+    """One execution."""
+    row = connection.execute(_one_execution, {"execution": execution}).first()
+    return None if row is None else execution_record(row)
+
+
+def unfinished(connection: sa.Connection) -> list[base.ExecutionRecord]:
+    """Every execution that has not ended, oldest first."""
+    return [execution_record(row) for row in connection.execute(_unfinished)]
+
+
+def executions(
+    connection: sa.Connection,
+    *,
+    workflow: str | None,
+    status: Sequence[base.Status],
+    before: tuple[int, str] | None,
+    limit: int,
+) -> list[base.ExecutionRecord]:
+    """Executions, newest first."""
+    wanted = tuple(dict.fromkeys(status)) or EVERY_STATUS
+    parameters: dict[str, Any] = {f"status_{index}": name for index, name in enumerate(wanted)}
+    parameters["limit"] = max(limit, 0)
+    if workflow is not None:
+        parameters["workflow"] = workflow
+    if before is not None:
+        parameters["created_at"], parameters["id"] = before
+    page = _page(len(wanted), of_workflow=workflow is not None, continued=before is not None)
+    return [execution_record(row) for row in connection.execute(page, parameters)]
+
+
+@functools.cache
+def _page(statuses: int, *, of_workflow: bool, continued: bool) -> sa.Select[Any]:
+    # The first rows of each status come from an index in order, and the page is the first of them all. Together
+    # (`status IN …`) they would have to be sorted: all of them, for each page.
+    at, name = _executions.c.created_at, _executions.c.id
+    arms = []
+    for index in range(statuses):
+        arm = sa.select(_executions.c.number, at, name).where(_executions.c.status == sa.bindparam(f"status_{index}"))
+        if of_workflow:
+            arm = arm.where(_executions.c.workflow == sa.bindparam("workflow"))
+        if continued:
+            last = sa.tuple_(sa.bindparam("created_at", type_=at.type), sa.bindparam("id", type_=name.type))
+            arm = arm.where(sa.tuple_(at, name) < last)
+        first = arm.order_by(at.desc(), name.desc()).limit(sa.bindparam("limit")).subquery()
+        arms.append(sa.select(first))
+    merged = sa.union_all(*arms).subquery()
+    page = sa.select(merged.c.number).order_by(merged.c.created_at.desc(), merged.c.id.desc())
+    return _selected.where(_executions.c.number.in_(page.limit(sa.bindparam("limit")))).order_by(
+        at.desc(), name.desc()
+    )
+
+
+def facts(connection: sa.Connection, execution: str, *, after: int, limit: int) -> list[base.StoredFact]:
+    """Committed facts of an execution after position `after`, in order."""
+    rows = connection.execute(_facts, {"execution": execution, "after": after, "limit": max(limit, 0)})
+    return [
+        base.StoredFact(position=position, execution=execution, epoch=epoch, seq=seq, payload=payload)
+        for position, epoch, seq, payload in rows
+    ]
+
+
+def logs(
+    connection: sa.Connection, execution: str, *, node: str | None, after: int, limit: int
+) -> list[base.LogRecord]:
+    """Log lines of an execution (of one node) with ids after `after`, in order."""
+    parameters: dict[str, Any] = {"execution": execution, "after": after, "limit": max(limit, 0)}
+    if node is not None:
+        parameters["node"] = node
+    rows = connection.execute(_logs if node is None else _logs_of_node, parameters)
+    return [
+        base.LogRecord(id=line, execution=execution, epoch=epoch, node=of_node, payload=payload)
+        for line, epoch, of_node, payload in rows
+    ]
+
+
+def inbox(connection: sa.Connection, execution: str | None) -> list[base.InboxItem]:
+    """Commands that no committed fact cites yet, oldest first."""
+    if execution is None:
+        rows = connection.execute(_inbox)
+    else:
+        rows = connection.execute(_inbox_of_one, {"execution": execution})
+    return [
+        base.InboxItem(id=item, execution=of_execution, kind=kind, payload=payload, created_at=created_at)
+        for item, of_execution, kind, payload, created_at in rows
+    ]
+
+
+def versions(connection: sa.Connection, workflow: str | None) -> list[base.VersionRecord]:
+    """All versions (of one workflow), in the order of registration."""
+    statement = _versions.order_by(schema.workflow_versions.c.number)
+    if workflow is not None:
+        statement = statement.where(schema.workflow_versions.c.workflow == workflow)
+    return [_version_record(row) for row in connection.execute(statement)]
+
+
+def version(connection: sa.Connection, workflow: str, version: str) -> base.VersionRecord | None:
+    """One version."""
+    statement = _versions.where(
+        schema.workflow_versions.c.workflow == workflow, schema.workflow_versions.c.version == version
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else _version_record(row)
+
+
+def _version_record(row: Sequence[Any]) -> base.VersionRecord:
+    return base.VersionRecord(
+        workflow=row[0],
+        version=row[1],
+        digest=row[2],
+        document=row[3],
+        labels=msgspec.json.decode(row[4], type=dict[str, str]),
+        name=row[5],
+        description=row[6],
+        registered_at=row[7],
+    )
+
+
+def document(connection: sa.Connection, digest: str) -> bytes | None:
+    """The canonical document with this digest."""
+    found: bytes | None = connection.scalar(_document, {"digest": digest})
+    return found
+
+
+def last_occurrence(connection: sa.Connection, trigger: str) -> int | None:
+    """Time of the latest occurrence of a trigger that was recorded."""
+    found: int | None = connection.scalar(_occurrence, {"trigger": trigger})
+    return found

@@ -1,0 +1,125 @@
+"""A world for machines: it answers their commands in any order, and checks them after every step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from dagengine.events.facts import ErrorInfo, Fact
+from dagengine.graph import Graph
+from dagengine.machine import Machine, fold
+from dagengine.machine.check import check
+from dagengine.machine.commands import Abandon, Evaluate, Run, Step
+from dagengine.machine.stimuli import AttemptEnded, Begin, Cancel, Evaluated, Resume, Stimulus, TimePassed
+
+Verdict = str
+"""`success`, `fail` or `error`."""
+
+
+class World:
+    """Runs one machine. `verdict(node, item, attempt)` says how attempts end; `values` what expressions come to."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        verdict: Callable[[str, int, int], Verdict] = lambda node, index, attempt: "success",
+        values: Mapping[tuple[str, str], bytes] | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.graph = graph
+        self.machine = Machine(graph, execution="e-1", seed=7)
+        self.shadow = Machine(graph, execution="e-1", seed=7)
+        self.verdict = verdict
+        self.values = values or {}
+        self.chance = chance or random.Random(0)
+        self.now = 1_000
+        self.facts: list[Fact] = []
+        self.open: list[Run | Evaluate] = []
+        self.attempts: list[tuple[str, int, int]] = []
+
+    def handle(self, stimulus: Stimulus) -> Step:
+        """One step, with everything that must hold after it."""
+        step = self.machine.handle(stimulus)
+        self.facts += step.facts
+        for fact in step.facts:
+            self.shadow.state.apply(fact)
+        assert self.shadow.state.snapshot() == self.machine.state.snapshot(), "fold differs from the live state"
+        check(self.machine)
+        for command in step.commands:
+            if isinstance(command, Abandon):
+                self.open = [
+                    run
+                    for run in self.open
+                    if isinstance(run, Evaluate)
+                    or (run.node, run.index, run.attempt) != (command.node, command.index, command.attempt)
+                ]
+            else:
+                self.open.append(command)
+                if isinstance(command, Run):
+                    self.attempts.append((self.graph.nodes[command.node].id, command.index, command.attempt))
+        return step
+
+    def begin(self, inputs: bytes = b"{}") -> None:
+        self.handle(Begin(at=self.now, inputs=inputs))
+
+    def cancel(self, command: str = "c-1") -> None:
+        self.handle(Cancel(at=self.now, author="test", reason="enough", command=command))
+
+    def crash(self, keep: int | None = None) -> None:
+        """Everything but the first `keep` facts is lost, and so is whatever was under way."""
+        self.facts = self.facts[: len(self.facts) if keep is None else keep]
+        self.machine = fold(self.graph, self.facts, execution="e-1", seed=7)
+        self.shadow = fold(self.graph, self.facts, execution="e-1", seed=7)
+        self.open = []
+        if self.machine.state.status == "new":
+            self.begin()
+        else:
+            self.handle(Resume(at=self.now))
+
+    def answer(self) -> None:
+        """Answer one open command, any of them; when there is none, let time pass."""
+        self.now += self.chance.randrange(1_000)
+        if not self.open:
+            due = self.machine.wake_at
+            assert due is not None, "nothing is under way and nothing is due, but the execution has not ended"
+            self.now = max(self.now, due)
+            self.handle(TimePassed(at=self.now))
+            return
+        command = self.open.pop(self.chance.randrange(len(self.open)))
+        if isinstance(command, Evaluate):
+            self._evaluate(command)
+        else:
+            node = self.graph.nodes[command.node].id
+            verdict = self.verdict(node, command.index, command.attempt)
+            error = None if verdict == "success" else ErrorInfo(type="Scripted", message=f"{node} said {verdict}")
+            result = b'"%s"' % node.encode()
+            self.handle(
+                AttemptEnded(self.now, command.node, command.index, command.attempt, verdict, result, error, 5)
+            )
+
+    def _evaluate(self, command: Evaluate) -> None:
+        node = "" if command.node < 0 else self.graph.nodes[command.node].id
+        default = {"when": b"true", "foreach": b"[1,2]", "args": b"{}", "outputs": b'{"done":true}'}
+        value = self.values.get((command.purpose, node), default[command.purpose])
+        error = ErrorInfo(type="LuaError", message="no") if value == b"!" else None
+        self.handle(
+            Evaluated(
+                at=self.now, purpose=command.purpose, node=command.node, index=command.index, value=value, error=error
+            )
+        )
+
+    def run(self) -> str:
+        """Go on until the end; its status."""
+        if self.machine.state.status == "new":
+            self.begin()
+        while not self.machine.ended:
+            self.answer()
+        return self.machine.state.status
+
+
+@pytest.fixture(scope="session")
+def world() -> type[World]:
+    return World
