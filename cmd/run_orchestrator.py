@@ -1,1 +1,3 @@
-from orchestrator.cli import server; raise SystemExit(server.main())
+from orchestrator.cli import server
+
+raise SystemExit(server.main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +41,8 @@ Source = Document | Workflow | Mapping[str, Any] | Path | str | bytes
 """What a workflow can be given as: parsed, built, plain values, a file, or a document's text."""
 
 T = TypeVar("T")
+
+_GRAPHS_KEPT = 64
 
 
 def read_workflow(source: Source, *, name: str = "") -> Document:
@@ -89,6 +92,7 @@ class DAGEngine:
         self._lua = InlineLua(log=self._route_log, clock=self._clock, thread=lua_thread)
         self._python = PythonFunctions(functions, clock=self._clock, log=self._route_log)
         self._evaluator = LuaEvaluator()
+        self._graphs: OrderedDict[str, Graph] = OrderedDict()
 
     @property
     def executors(self) -> list[str]:
@@ -152,7 +156,7 @@ class DAGEngine:
             raise ExecutorError(f"this engine cannot run {document.reference}: {'; '.join(missing)}")
         identity = execution or str(uuid.uuid4())
         driver = self.open(
-            compile_document(document),
+            self._graph(document),
             execution=identity,
             journal=MemoryJournal(observe=on_fact),
             seed=random.getrandbits(63),  # noqa: S311 - spreads retries, protects nothing
@@ -188,6 +192,14 @@ class DAGEngine:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+    def _graph(self, document: Document) -> Graph:
+        """The compiled form of a document; that of the last few is kept."""
+        graph = self._graphs.pop(document.digest, None) or compile_document(document)
+        self._graphs[document.digest] = graph
+        if len(self._graphs) > _GRAPHS_KEPT:
+            self._graphs.popitem(last=False)
+        return graph
 
     def _route_log(self, line: LogLine) -> None:
         sink = self._logs.get(line.execution, self._log)

@@ -27,6 +27,7 @@ from dagengine.graph.compiled import Graph
 from dagengine.journal.base import Journal
 from dagengine.machine.commands import Abandon, Evaluate, Run
 from dagengine.machine.machine import Machine, fold
+from dagengine.machine.phases import Phase
 from dagengine.machine.state import State
 from dagengine.machine.stimuli import AttemptEnded, Begin, Cancel, Evaluated, Resume, Stimulus, TimePassed
 
@@ -56,8 +57,6 @@ class Driver:
         self._stimuli: deque[Stimulus] = deque()
         self._pumping = False
         self._stopped = False
-        self._jobs: dict[tuple[str, int | None, int], tuple[int, int]] = {}
-        """Attempts that executors have, and their units."""
         self._batches: dict[str, list[Job]] = {}
         """Attempts to be handed over at the end of the sweep, by executor."""
         self._effects: deque[tuple[int, Run]] = deque()
@@ -95,9 +94,9 @@ class Driver:
         if self._stopped:
             return
         self._stopped = True
-        for node, index, attempt in list(self._jobs):
-            self._executor_of(node).cancel(self.state.execution, node, index, attempt)
-        self._jobs.clear()
+        state = self.state
+        for position, index in state.units(Phase.RUNNING):
+            self._abandon(Abandon(position, index, state.attempt_of(position, index)))
         if self._timer is not None:
             self._timer.cancel()
         if not self._finished.done():
@@ -167,6 +166,7 @@ class Driver:
         state, node = self._machine.state, self._machine.graph.nodes[run.node]
         index = None if run.index < 0 else run.index
         job = Job(
+            position=run.node,
             node=node.id,
             index=index,
             attempt=run.attempt,
@@ -176,7 +176,6 @@ class Driver:
             args=state.args.get((run.node, run.index)) if node.args is not None else None,
             seed=_attempt_seed(self._machine.seed, run),
         )
-        self._jobs[node.id, index, run.attempt] = (run.node, run.index)
         kind = node.executor.type
         batch = self._batches.get(kind)
         if batch is None:
@@ -219,25 +218,21 @@ class Driver:
         return self._evaluator.expression(code or "nil", scope)
 
     def _abandon(self, command: Abandon) -> None:
-        node = self._machine.graph.nodes[command.node].id
+        node = self._machine.graph.nodes[command.node]
         index = None if command.index < 0 else command.index
-        if self._jobs.pop((node, index, command.attempt), None) is not None:
-            self._executor_of(node).cancel(self.state.execution, node, index, command.attempt)
-
-    def _executor_of(self, node: str) -> Executor:
-        graph = self._machine.graph
-        return self._executors[graph.nodes[graph.index[node]].executor.type]
+        executor = self._executors.get(node.executor.type)
+        if executor is not None:
+            executor.cancel(self.state.execution, node.id, index, command.attempt)
 
     # --- what comes back ---
 
     def _done(self, job: Job, outcome: Outcome) -> None:
-        unit = self._jobs.pop((job.node, job.index, job.attempt), None)
-        if unit is None:
-            return
+        """An attempt has ended. One that nobody waits for any more changes nothing: the machine knows."""
         self._handle(
             AttemptEnded(
                 self._clock.now(),
-                *unit,
+                job.position,
+                -1 if job.index is None else job.index,
                 job.attempt,
                 outcome.conclusion,
                 outcome.result,

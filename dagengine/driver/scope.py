@@ -2,49 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
 
 from dagengine.executors.base import Scope, Value
 from dagengine.machine.state import State
 
 __all__ = ["Results", "ScopeFactory"]
 
+_SCANNED: Final = 8
 
-class Results(Mapping[str, Value]):
+
+class Results(msgspec.Struct, frozen=True, gc=False):
     """The results of those ancestors of a node that succeeded, by node id (of all nodes, for the outputs).
 
     A node sees its ancestors and nothing else: what else has ended by now depends on timing.
     """
 
-    __slots__ = ("_position", "_state")
-
-    def __init__(self, state: State, position: int) -> None:
-        self._state = state
-        self._position = position
+    state: State
+    position: int
 
     def __getitem__(self, node: str) -> Value:
-        state, position = self._state, self._position
-        wanted = state.graph.index[node]
-        if (
-            position >= 0
-            and wanted not in state.graph.nodes[position].dependencies
-            and wanted not in state.graph.ancestors(position)
-        ):
-            raise KeyError(node)
-        result = state.result(wanted)
+        result = self.get(node)
         if result is None:
             raise KeyError(node)
         return result
 
+    def get(self, node: str) -> Value | None:
+        """The JSON result of a node, or None when it is absent."""
+        graph, position = self.state.graph, self.position
+        wanted = graph.index.get(node, -1)
+        if wanted < 0:
+            return None
+        if position >= 0:
+            near = graph.nodes[position].dependencies
+            # A short scan first: most nodes read what they depend on directly, and few have many ancestors computed.
+            if not (len(near) <= _SCANNED and wanted in near) and wanted not in graph.ancestors(position):
+                return None
+        return self.state.result(wanted)
+
     def __iter__(self) -> Iterator[str]:
-        graph = self._state.graph
-        seen = range(len(graph)) if self._position < 0 else sorted(graph.ancestors(self._position))
+        graph = self.state.graph
+        seen = range(len(graph)) if self.position < 0 else sorted(graph.ancestors(self.position))
         for position in seen:
-            if self._state.result(position) is not None:
+            if self.state.result(position) is not None:
                 yield graph.nodes[position].id
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def items(self) -> Iterator[tuple[str, Value]]:
+        """Ids and results."""
+        return ((node, self[node]) for node in self)
 
 
 class ScopeFactory:

@@ -3,12 +3,14 @@
 The driver hands over *batches* of jobs and is called back once per job, on its own event loop's thread. There is no
 task and no thread hop per node: an executor decides how much of a batch it performs at a time.
 
-Values cross this port as JSON bytes. A `Scope` is what a job may read; it is cheap to make and is read lazily.
+Values cross this port as JSON bytes. A `Scope` is what a job may read; it is cheap to make and is read lazily. The
+structs here are not tracked by the garbage collector (ten thousand waiting jobs would have it look at each again and
+again), so nothing that they hold may refer back to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -23,6 +25,7 @@ __all__ = [
     "LogLine",
     "LogSink",
     "Outcome",
+    "Results",
     "Scope",
     "Value",
 ]
@@ -31,7 +34,22 @@ Value = bytes
 """One JSON value, UTF-8."""
 
 
-class Scope(msgspec.Struct, frozen=True, gc=True, kw_only=True):
+class Results(Protocol):
+    """Results of nodes by id; a node that was skipped or failed is absent."""
+
+    def __getitem__(self, node: str) -> Value:
+        """The JSON result of a node. KeyError when it is absent."""
+
+    def get(self, node: str) -> Value | None:
+        """The JSON result of a node, or None when it is absent."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def items(self) -> Iterable[tuple[str, Value]]:
+        """Ids and results."""
+
+
+class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the code of a node, or an expression, can read.
 
     `inputs` is a JSON object. `nodes` gives the result of every ancestor that succeeded, by node id; a node that was
@@ -44,20 +62,22 @@ class Scope(msgspec.Struct, frozen=True, gc=True, kw_only=True):
     version: str
     digest: str
     inputs: Value
-    nodes: Mapping[str, Value]
+    nodes: Results
     env: Mapping[str, str]
     item: Value | None = None
     index: int | None = None
 
 
-class Job(msgspec.Struct, frozen=True, gc=True, kw_only=True):
+class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One attempt at a node (or at one item of it).
 
+    `position` is the node's place in its graph: the driver's own mark, of no use to executors.
     `spec` is the node's executor model (`dagengine.spec.model.LuaExecutor`, …). `timeout` is in microseconds, counted
     from when the attempt really begins. `args` is a JSON object: the executor's evaluated templates. `seed` makes
     randomness inside the attempt repeatable: the same attempt always gets the same.
     """
 
+    position: int
     node: str
     index: int | None
     attempt: int
@@ -68,7 +88,7 @@ class Job(msgspec.Struct, frozen=True, gc=True, kw_only=True):
     seed: int = 0
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How an attempt ended. `elapsed` is in microseconds, from when the attempt really began."""
 
     conclusion: Literal["success"] | Conclusion
@@ -112,7 +132,7 @@ class Executor(Protocol):
         """Stop everything and give resources back. `done` is not called any more afterwards."""
 
 
-class Evaluation(msgspec.Struct, frozen=True, gc=True, kw_only=True):
+class Evaluation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What an expression or a template came to: a value, or an error."""
 
     value: Value = b"null"

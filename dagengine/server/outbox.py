@@ -92,6 +92,8 @@ class Outbox:
 
     def _compose(self) -> session_pb2.EngineMessage | None:
         message = session_pb2.EngineMessage()
+        # What was printed before a fact is in the buffer by now, even if its notice is still on its way here.
+        self._logs.update((name, held) for name, held in self._facts.items() if held.log.pending)
         room = self._add_logs(message, limits.BATCH_BYTES // 4)
         self._add_facts(message, limits.BATCH_BYTES - limits.BATCH_BYTES // 4 + room)
         message.refusals.extend(self._refusals)
@@ -130,8 +132,9 @@ class Outbox:
             message.facts.add(
                 execution=held.execution, epoch=journal.epoch, first_seq=batch.first_seq, facts=batch.facts
             )
-            if journal.pending:
+            if journal.pending:  # the message is full; the others come first in the next one
                 self._facts[held.execution] = held
+                break
 
     def _rearm(self) -> None:
         """Report from time to time also when nothing changes: it shows that this engine lives."""

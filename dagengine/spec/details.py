@@ -28,7 +28,7 @@ def findings(outline: Outline) -> Iterator[Finding]:
         hint = did_you_mean(timezone, zoneinfo.available_timezones())
         yield Finding(("spec", "triggers", "cron", "timezone"), f"unknown time zone {show(timezone)}{hint}")
     path = outline.http.get("path")
-    if isinstance(path, str) and any(step in ("", ".", "..") for step in path.split("/")[1:]):
+    if isinstance(path, str) and path.startswith("/") and any(step in ("", ".", "..") for step in path.split("/")[1:]):
         message = f"{show(path)} has an empty step, '.' or '..' in it"
         yield Finding(("spec", "triggers", "http", "path"), message)
 

@@ -139,7 +139,7 @@ def _end_of_code(text: str, start: int) -> int:
         elif token.value == "}" and text.startswith("}}", token.start):
             return token.start
         elif token.value == "}":
-            raise SpecError(f"the template has a single '}}' without a '{{' before it{_at(text, token.start)}")
+            raise SpecError(f"the template has a '}}' that closes nothing{_at(text, token.start)}")
     raise SpecError(f"the template's '{{{{' has no '}}}}'{_at(text, start)}")
 
 
@@ -232,7 +232,7 @@ class _Reader:
                 joined = then.value
             self._mentions.append(Mention(root=root, name=then.value, joined=joined, line=line))
         elif after.kind == "number" and after.value.startswith(".") and after.start == self._tokens[at].end:
-            joined = self._joined(at + 1).removeprefix(".") or after.value[1:]
+            joined = self._joined(at + 1) or after.value[1:]
             self._mentions.append(Mention(root=root, name=joined, joined=joined, line=line))
         elif (
             after.value == "["
@@ -257,7 +257,8 @@ class _Reader:
             end += 2
         if self._token(end + 1).kind == "name" and self._token(end).end == self._token(end + 1).start:
             end += 1
-        return self._code[self._token(at).start : self._token(end).end] if end > at else ""
+        text = self._code[self._token(at).start : self._token(end).end] if end > at else ""
+        return text.removeprefix(".").partition(".")[0]
 
     def _line_of(self, offset: int) -> int:
         """The line of an offset; offsets come in rising order."""

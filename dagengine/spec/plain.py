@@ -58,7 +58,7 @@ class _Copier:
         if depth > self._max_depth or self._left < 0:
             self._stopped = True
             size = f"nested deeper than {self._max_depth} levels" if self._left >= 0 else "too large"
-            return self._refuse(path[:8], f"{size} (does it contain itself?)")
+            return self._refuse(path[:8], size)
         if not isinstance(value, dict):
             return [self.copy(item, (*path, index), depth + 1) for index, item in enumerate(value)]
         result: dict[str, object] = {}

@@ -23,6 +23,9 @@ __all__ = ["MAX_EXPANDED", "parse"]
 MAX_EXPANDED: Final = 100_000
 """How many values the aliases of a document may stand for, all together."""
 
+_MAX_PROBLEMS: Final = 1_000
+"""Problems of the text alone that are told; nobody reads more, and a hostile text could have a million."""
+
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE: Final = "tag:yaml.org,2002:"
 _SCALAR: Final = re.compile(
@@ -83,7 +86,7 @@ def parse(text: str) -> Source:
         raise FatalError(f"not valid YAML: {exc}") from exc
     root = reader.root
     if root is None:
-        raise FatalError("the document is empty")
+        raise FatalError("the document is empty", line=1, column=1)
     return Source(value=root.value, problems=reader.problems, places=lambda: root.place)
 
 
@@ -202,19 +205,20 @@ class _Reader:
 
     def _resolve(self, event: Any) -> Any:
         tag: str | None = event.tag
-        if not event.implicit[0] and tag in (None, "!", _CORE + "str"):
+        if tag in ("!", _CORE + "str") or (tag is None and not event.implicit[0]):
             return event.value
         match = _SCALAR.fullmatch(event.value)
         group = match.lastgroup if match is not None else None
-        if tag is not None and tag != "!":
+        if tag is not None:
             kind = tag.removeprefix(_CORE)
             if kind not in _KINDS or not tag.startswith(_CORE):
                 return self._problem(event, f"the tag {_short(tag)!r} is not allowed")
             if group not in _KINDS[kind]:
                 return self._problem(event, f"{event.value!r} does not fit its tag {_short(tag)!r}")
+            group = "float" if kind == "float" and group == "int" else group
         if group is None or match is None:
             return event.value
-        return self._value(event, group, match[group])
+        return self._value(event, group, match[0] if group == "float" else match[group])
 
     def _value(self, event: Any, group: str, digits: str) -> Any:
         match group:
@@ -233,6 +237,8 @@ class _Reader:
         return self._problem(event, "the integer does not fit into 64 bits; put it in quotes to keep it as text")
 
     def _problem(self, event: Any, message: str, *path: str) -> None:
+        if len(self.problems) >= _MAX_PROBLEMS:
+            return
         mark = event.start_mark
         where = format_path((*self._path(), *path))
         self.problems.append(Problem(line=mark.line + 1, column=mark.column + 1, path=where, message=message))
@@ -277,5 +283,9 @@ def _syntax_error(exc: yaml.MarkedYAMLError, text: str) -> FatalError:
     if source[column - 1 : column] == "\t" and "cannot start any token" in problem:
         return FatalError("not valid YAML: a tab cannot indent a line; use spaces", line=line, column=column)
     context = f" {exc.context}" if exc.context else ""
-    hint = "; a text that begins with {{ must be put in quotes" if "{{" in source else ""
+    hint = ""
+    if "{{" in source:
+        hint = "; a text that begins with {{ must be put in quotes"
+    elif problem.startswith("mapping values are not allowed"):
+        hint = "; a text with ': ' in it must be put in quotes"
     return FatalError(f"not valid YAML: {problem}{context}{hint}", line=line, column=column)

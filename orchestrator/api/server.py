@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -85,8 +86,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=2_048)
-    except OSError as exc:
-        reason = exc.strerror or str(exc)
+    except (OSError, OverflowError) as exc:
+        told = isinstance(exc, socket.gaierror) or not isinstance(exc, OSError) or exc.errno is None
+        reason = str(exc) if told else os.strerror(exc.errno)
         raise SettingsError(
             f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 takes a free one)"
         ) from exc

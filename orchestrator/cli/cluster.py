@@ -82,8 +82,8 @@ class Cluster:
         self._port = port
         self._data = data
         self._on_line = on_line or (lambda _name, _line: None)
-        self._environment = {**os.environ, **(environment or {}), "DAGENGINE_TOKEN": self.token}
-        self._environment.pop("DAGENGINE_TOKEN_FILE", None)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DAGENGINE_")}
+        self._environment = {**inherited, **(environment or {}), "DAGENGINE_TOKEN": self.token}
         self._children: list[_Child] = []
         self._cleanup = contextlib.ExitStack()
 
@@ -95,7 +95,9 @@ class Cluster:
             names = [f"engine-{number}" for number in range(1, self._wanted + 1)]
             children = await asyncio.gather(*map(self._start_engine, names))
             self.engines = [
-                Engine(id=str(child.announced["engine"]), address=str(child.announced["address"]), pid=child.process.pid)
+                Engine(
+                    id=str(child.announced["engine"]), address=str(child.announced["address"]), pid=child.process.pid
+                )
                 for child in children
             ]
             orchestrator = await self._start_orchestrator()
@@ -120,7 +122,7 @@ class Cluster:
         return f"{child.name} {_ending(child.process.returncode)}"
 
     async def _start_engine(self, name: str) -> _Child:
-        return await self._start(name, [*_ENGINE, "--announce"], {"ENGINE_ID": name, "PORT": "0"})
+        return await self._start(name, [*_ENGINE, "--announce", f"--id={name}", "--host=127.0.0.1", "--port=0"])
 
     async def _start_orchestrator(self) -> _Child:
         directory = self._data
@@ -136,15 +138,15 @@ class Cluster:
             f"--engines={addresses}",
             f"--database-url=sqlite:///{(directory / 'orchestrator.db').resolve()}",
         ]
-        return await self._start("orchestrator", command, {})
+        return await self._start("orchestrator", command)
 
-    async def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> _Child:
+    async def _start(self, name: str, command: Sequence[str]) -> _Child:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**self._environment, **environment},
+            env=self._environment,
             start_new_session=True,
         )
         child = _Child(name, process)

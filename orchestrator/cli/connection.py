@@ -6,6 +6,7 @@ goes to the orchestrator it was saved for and to no other.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,17 +22,27 @@ DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
 
 
 def resolve(server: str | None, token: str | None, token_file: str | None) -> tuple[str, str | None]:
-    """URL and token from the flags (or variables) given. Raises SettingsError when one of them cannot be used."""
-    saved = profile.load() if server is None or (token is None and token_file is None) else None
+    """URL and token from the flags given, the environment and what was saved.
+
+    Raises SettingsError when one of them cannot be used.
+    """
+    found = _given(token, token_file, "--token and --token-file") or _given(
+        os.environ.get("DAGENGINE_TOKEN"),
+        os.environ.get("DAGENGINE_TOKEN_FILE"),
+        "DAGENGINE_TOKEN and DAGENGINE_TOKEN_FILE",
+    )
+    saved = profile.load() if server is None or found is None else None
     url = server or (saved.server if saved else DEFAULT_SERVER)
-    if "://" not in url:
-        url = f"http://{url}"
-    url = url.rstrip("/")
-    if token is None and token_file is not None:
-        token = _read_token(token_file)
-    if token is None and saved is not None and saved.server == url:
-        token = saved.token
-    return url, token or None
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
+    if found is None and saved is not None and saved.server == url:
+        found = saved.token
+    return url, found
+
+
+def _given(token: str | None, token_file: str | None, names: str) -> str | None:
+    if token and token_file:
+        raise errors.SettingsError(f"both {names} are given: which one holds? Give one of them")
+    return token or (_read_token(token_file) if token_file else None)
 
 
 def client(server: str | None, token: str | None, token_file: str | None) -> Client:

@@ -6,7 +6,7 @@ Only signatures and help are imported here; see `orchestrator.cli`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -20,9 +20,6 @@ __all__ = ["app", "main"]
 
 class _Commands(TyperGroup):
     """The commands; whatever one of them raises becomes a message and an exit code."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
 
     def invoke(self, ctx: Any) -> Any:
         with failures.reported():
@@ -55,8 +52,14 @@ def _root(
     """
 
 
-def _group(help_text: str) -> typer.Typer:
-    return typer.Typer(cls=TyperGroup, help=help_text, no_args_is_help=True, rich_markup_mode=None)
+def _group(summary: str, example: str) -> typer.Typer:
+    text = f"{summary}\n\n\b\nExamples:\n  {example}"
+    return typer.Typer(cls=TyperGroup, help=text, no_args_is_help=True, rich_markup_mode=None)
+
+
+def _add(group: typer.Typer, *commands: Callable[..., None]) -> None:
+    for command in commands:
+        group.command()(command)
 
 
 def _build() -> typer.Typer:
@@ -68,21 +71,16 @@ def _build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     root.callback()(_root)
-    for command in (local.run, local.validate, local.graph, local.schema, dev.dev, change.apply, change.start):
-        root.command()(command)
-    get = _group("List workflows, executions or engines.\n\n\b\nExamples:\n  dagctl get executions --status failed")
-    for command in (look.workflows, look.executions, look.engines):
-        get.command()(command)
+    _add(root, local.run, local.validate, local.graph, local.schema, dev.dev, change.apply, change.start)
+    get = _group("List workflows, executions or engines.", "dagctl get executions --status failed")
+    _add(get, look.workflows, look.executions, look.engines)
     root.add_typer(get, name="get")
-    describe = _group(
-        "Tell everything about a workflow or an execution.\n\n\b\nExamples:\n  dagctl describe workflow weather"
-    )
+    describe = _group("Tell everything about a workflow or an execution.", "dagctl describe workflow weather")
     describe.command(name="workflow")(look.describe_workflow)
     describe.command(name="execution")(look.describe_execution)
     root.add_typer(describe, name="describe")
-    for command in (look.logs, look.watch, change.cancel):
-        root.command()(command)
-    delete = _group("Remove a workflow.\n\n\b\nExamples:\n  dagctl delete workflow hello@1.0.0")
+    _add(root, look.logs, look.watch, change.cancel)
+    delete = _group("Remove a workflow.", "dagctl delete workflow hello@1.0.0")
     delete.command(name="workflow")(change.delete_workflow)
     root.add_typer(delete, name="delete")
     return root

@@ -43,7 +43,9 @@ def workflow(client: Client, reference: str, form: Format) -> None:
     ]
     blocks = [_pairs(facts)]
     if inputs := spec.get("inputs"):
-        blocks.append("Inputs:\n" + _indent(printing.table(("NAME", "TYPE", "DEFAULT", "DESCRIPTION"), _inputs(inputs))))
+        blocks.append(
+            "Inputs:\n" + _indent(printing.table(("NAME", "TYPE", "DEFAULT", "DESCRIPTION"), _inputs(inputs)))
+        )
     if outputs := spec.get("outputs"):
         blocks.append("Outputs:\n" + _indent(_pairs((name, printing.text(value)) for name, value in outputs.items())))
     blocks.append("Graph:\n" + _indent(drawing.tree(plan.read(document))))
@@ -109,7 +111,14 @@ def _execution_facts(view: ExecutionView) -> list[tuple[str, str]]:
 
 def _nodes(board: progress.Board) -> str:
     rows = [
-        (node.id, node.phase, _took(node), "" if node.items is None else _items(node), str(node.attempt or ""), node.note)
+        (
+            node.id,
+            node.phase,
+            _took(node),
+            "" if node.items is None else _items(node),
+            str(node.attempt or ""),
+            node.note,
+        )
         for node in board.nodes.values()
     ]
     return "Nodes:\n" + _indent(printing.table(("NODE", "STATE", "DURATION", "ITEMS", "ATTEMPT", "NOTE"), rows))

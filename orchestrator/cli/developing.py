@@ -62,7 +62,7 @@ async def _first(work: asyncio.Future[object] | asyncio.Task[object], stop: asyn
 
 
 def _announce(local: cluster.Cluster, data: Path | None) -> None:
-    lines = [f"orchestrator  {local.url}  (REST; OpenAPI at {local.url}/docs)"]
+    lines = [f"orchestrator  {local.url}  (OpenAPI at {local.url}/openapi.json)"]
     lines += [f"{engine.id:<12}  {engine.address}  (pid {engine.pid})" for engine in local.engines]
     lines.append(f"store         {data.resolve() if data else 'temporary: gone at the end; keep it with --data DIR'}")
     lines.append(f"token         in {profile.path()}, where the other dagctl commands find it")

@@ -105,7 +105,11 @@ def _describe_node(fact: Any, node: progress.NodeProgress) -> str:
             return f"{name} started" + (f" (attempt {fact.attempt})" if fact.attempt > 1 else "")
         case facts.NodeSucceeded(index=None):
             items = "" if node.items is None else f" {node.items} items"
-            return f"{name} succeeded:{items} in {_took(fact, node)}" if items else f"{name} succeeded in {_took(fact, node)}"
+            return (
+                f"{name} succeeded:{items} in {_took(fact, node)}"
+                if items
+                else f"{name} succeeded in {_took(fact, node)}"
+            )
         case facts.NodeFailed() if fact.retry_at is not None:
             wait = progress.duration(max(0, fact.retry_at - fact.at))
             return f"{name} attempt {fact.attempt} failed, next one in {wait}: {fact.error.message}"

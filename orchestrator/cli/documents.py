@@ -1,4 +1,4 @@
-"""Workflows as people name them on the command line: a YAML or JSON file, standard input, or a variable of a Python file.
+"""Workflows as people name them on the command line: a file, standard input, or a variable of a Python file.
 
 A Python file is run to get at the variable: it is trusted like any program.
 """

@@ -18,9 +18,7 @@ def mermaid(plan: Plan) -> str:
         text = "<br/>".join(_escape(part) for part in (step.id, *_traits(step)))
         lines.append(f'    n{number[step.id]}{opening}"{text}"{closing}')
     lines.extend(
-        f"    n{number[dependency]} --> n{number[step.id]}"
-        for step in plan.steps
-        for dependency in step.dependencies
+        f"    n{number[dependency]} --> n{number[step.id]}" for step in plan.steps for dependency in step.dependencies
     )
     return "\n".join(lines) + "\n"
 

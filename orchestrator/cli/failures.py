@@ -61,7 +61,7 @@ def _explain(exc: Exception) -> int | None:
         case engine.SpecError() | engine.InputError() | engine.SettingsError() | errors.RequestError():
             code = USAGE
         case errors.Unauthorized():
-            complain(f"{exc}\n  Give the orchestrator's token with DAGENGINE_TOKEN or --token-file.")
+            complain(f"{exc}\n  Give the orchestrator's token: DAGENGINE_TOKEN, --token-file, or run `dagctl dev`.")
             return FAILURE
         case engine.DAGEngineError() | errors.OrchestratorError():
             code = FAILURE

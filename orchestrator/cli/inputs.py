@@ -20,9 +20,7 @@ MAX_FILE = 64 * 1024 * 1024
 """Longest file of inputs, in bytes."""
 
 
-def gather(
-    pairs: Sequence[str], inputs_file: str | None, declared: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def gather(pairs: Sequence[str], inputs_file: str | None, declared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """All inputs of one execution. `declared` is `spec.inputs` of the workflow.
 
     Raises InputError with every pair and file that cannot be used.
@@ -112,8 +110,6 @@ def _from_file(name: str) -> dict[str, Any]:
         problems.append(errors.Problem(line=line, column=column, path=where, message=finding.message))
     if problems:
         raise errors.InputError(f"{shown} cannot be read:", problems)
-    if source.value is None:
-        return {}
     if not isinstance(source.value, dict):
         raise errors.InputError(f"{shown} must hold an object: one member per input")
     return dict(source.value)

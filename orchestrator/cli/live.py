@@ -18,7 +18,7 @@ from dagengine.events import facts
 from dagengine.executors.base import LogLine
 from orchestrator.cli import display, progress
 
-__all__ = ["Live"]
+__all__ = ["Live", "fitting"]
 
 _MARKS: Final[dict[progress.Phase, tuple[str, str]]] = {
     "pending": ("·", "dim"),
@@ -46,12 +46,12 @@ class Live:
 
     def __init__(self, board: progress.Board, out: TextIO) -> None:
         self.board = board
+        self._skew: int | None = None
         self._console = rich.console.Console(file=out, highlight=False)
         self._spinner = rich.spinner.Spinner("dots", style="cyan")
         self._live = rich.live.Live(
             get_renderable=self._draw, console=self._console, refresh_per_second=8, redirect_stdout=False
         )
-        self._skew: int | None = None
 
     def __enter__(self) -> display.Display:
         self._live.start()
@@ -71,7 +71,7 @@ class Live:
 
     def _draw(self) -> rich.console.Group:
         now = _now() + (self._skew or 0)
-        chosen, hidden = _fitting(self.board, self._console.height - 4)
+        chosen, hidden = fitting(self.board, self._console.height - 4)
         rows = rich.table.Table.grid(padding=(0, 2))
         for node in chosen:
             rows.add_row(*_row(node, now))
@@ -85,7 +85,8 @@ class Live:
         state = "cancelling" if board.cancelling and not board.ended else board.status
         took = progress.duration(max(0, (board.finished_at or now) - (board.started_at or now)))
         text = rich.text.Text.assemble(
-            (board.plan.reference, "bold"), f"  {board.execution}  {state}  {board.done}/{len(board.nodes)} nodes  {took}"
+            (board.plan.reference, "bold"),
+            f"  {board.execution}  {state}  {board.done}/{len(board.nodes)} nodes  {took}",
         )
         if board.ended:
             mark, style = _MARKS[board.status]  # type: ignore[index]  # an ended board has a status that is a phase
@@ -114,15 +115,13 @@ def _row(node: progress.NodeProgress, now: int) -> list[rich.text.Text]:
     ]
 
 
-def _fitting(board: progress.Board, height: int) -> tuple[list[progress.NodeProgress], int]:
+def fitting(board: progress.Board, height: int) -> tuple[list[progress.NodeProgress], int]:
     """The nodes that fit into `height` lines, in document order, and how many do not."""
     nodes = list(board.nodes.values())
     if len(nodes) <= height:
         return nodes, 0
     rank = {phase: position for position, phase in enumerate(_FIRST)}
-    by_interest = sorted(
-        range(len(nodes)), key=lambda at: (rank[nodes[at].phase], -(nodes[at].finished_at or 0), at)
-    )
+    by_interest = sorted(range(len(nodes)), key=lambda at: (rank[nodes[at].phase], -(nodes[at].finished_at or 0), at))
     shown = sorted(by_interest[: max(1, height - 1)])
     return [nodes[at] for at in shown], len(nodes) - len(shown)
 

@@ -53,14 +53,18 @@ Token = Annotated[
     str | None,
     typer.Option(
         "--token",
-        envvar="DAGENGINE_TOKEN",
         metavar="TOKEN",
-        help="The orchestrator's token. Other users of this machine can see flags: prefer the variable or a file.",
+        help="The orchestrator's token. Other users of this machine can see flags: prefer the variable "
+        "DAGENGINE_TOKEN, or a file.",
     ),
 ]
 TokenFile = Annotated[
     str | None,
-    typer.Option("--token-file", envvar="DAGENGINE_TOKEN_FILE", metavar="FILE", help="A file holding the token."),
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="A file that holds the token (or the variable DAGENGINE_TOKEN_FILE, naming one).",
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,

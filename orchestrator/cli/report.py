@@ -38,7 +38,9 @@ def _failure(board: progress.Board, failure: progress.Failure) -> Iterator[str]:
     yield from (f"    {line}" for line in rest)
     code = board.plan.code(failure.node).splitlines()
     if 0 < error.line <= len(code):
-        yield f"    {error.line} | {code[error.line - 1].strip()}"
+        yield f"    line {error.line}: {code[error.line - 1].strip()}"
     elif error.line:
         yield f"    line {error.line}"
-    yield from (f"    {line}" for line in error.traceback.splitlines())
+    frames = error.traceback.splitlines()
+    if len(frames) > 1 or not error.line:  # a single frame says no more than the line above
+        yield from (f"    {line}" for line in frames)

@@ -32,7 +32,8 @@ class Order:
 
 def start(client: Client, order: Order, form: Format) -> int:
     """Start an execution; the exit code."""
-    return _until_interrupted(_start(client, order, form, started := []), started)
+    started: list[str] = []
+    return _until_interrupted(_start(client, order, form, started), started)
 
 
 def watch(client: Client, execution: str, form: Format) -> int:

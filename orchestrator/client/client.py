@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -13,6 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from dagengine.errors import ExecutionFailed
+from dagengine.events.facts import ErrorInfo
 from orchestrator import verbs, views
 from orchestrator.client import stream
 from orchestrator.client.connection import Connection
@@ -40,7 +42,7 @@ _ENDINGS: Final = {"failed": "failed", "cancelled": "been cancelled"}
 
 class _NodeFailed(msgspec.Struct, tag_field="type", tag="NodeFailed"):
     node: str
-    error: verbs.ErrorInfo
+    error: ErrorInfo
     index: int | None = None
     retry_at: int | None = None
 
@@ -236,7 +238,7 @@ class Client:
             "POST",
             f"{_workflow(reference)}/executions",
             query=None if turn is None else {"wait": "true", "timeout": f"{turn:.3f}"},
-            body=_inputs(inputs),
+            body=_json({"inputs": dict(inputs or {})}, "the inputs"),
             headers={"content-type": "application/json", "idempotency-key": key or uuid.uuid4().hex},
             patience=turn or 0.0,
             repeatable=True,
@@ -277,11 +279,12 @@ def _execution(execution: str) -> str:
     return f"/api/v1/executions/{quote(execution, safe='')}"
 
 
-def _inputs(inputs: Mapping[str, Any] | None) -> bytes:
+def _json(value: object, what: str) -> bytes:
     try:
-        return msgspec.json.encode({"inputs": dict(inputs or {})})
-    except (TypeError, ValueError) as exc:
-        raise RequestError(f"the inputs cannot be written as JSON: {exc}") from exc
+        # not msgspec: it would turn NaN into null, and bytes and sets into something, without a word
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise RequestError(f"{what} cannot be written as JSON: {exc}") from exc
 
 
 def _text(document: Document | Mapping[str, Any] | str | bytes) -> tuple[bytes, str]:
@@ -294,8 +297,5 @@ def _text(document: Document | Mapping[str, Any] | str | bytes) -> tuple[bytes, 
             return text, "application/yaml"
         return text, "application/json"
     if isinstance(document, Mapping):
-        try:
-            return msgspec.json.encode(document), "application/json"
-        except (TypeError, ValueError) as exc:
-            raise RequestError(f"the document cannot be written as JSON: {exc}") from exc
+        return _json(dict(document), "the document"), "application/json"
     return document.canonical, "application/json"

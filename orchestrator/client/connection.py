@@ -131,8 +131,8 @@ class Connection:
         if response.headers.get("content-type", "").startswith(problems.MEDIA_TYPE):
             raise problems.restore(self.decode(response.content, problems.ProblemDetails))
         raise errors.TransportError(
-            f"{response.request.method} {response.request.url} was answered with status {response.status_code}, and not "
-            "by an orchestrator; is the URL right, or is a proxy in between?"
+            f"{response.request.method} {response.request.url} was answered with status {response.status_code}, and "
+            "not by an orchestrator; is the URL right, or is a proxy in between?"
         )
 
     def _build(

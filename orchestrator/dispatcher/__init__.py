@@ -1,1 +1,1 @@
-"""Brings executions to engines and facts home: `dispatcher` ties the rooms together, `placement` decides who gets what."""
+"""Brings executions to engines and facts home: `dispatcher` ties the rooms, `placement` decides who gets what."""

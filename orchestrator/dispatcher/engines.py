@@ -98,6 +98,26 @@ class Roster:
         """Something that placement looks at has changed."""
         self._stale = True
 
+    def meet(self, link: Link, hello: session_pb2.EngineHello) -> Engine | None:
+        """The engine that has said hello on `link`; None when its id belongs to another one that is connected."""
+        engine = self.engines.get(hello.engine)
+        if engine is None:
+            engine = self.engines[hello.engine] = Engine(link, hello)
+        elif engine.link is not link and engine.link.connected:
+            return None
+        else:
+            engine.meet(link, hello)
+        engine.running.clear()
+        self.changed()
+        return engine
+
+    def forget_unlinked(self, engine: str) -> None:
+        """Forget an engine that nobody dials any more."""
+        known = self.engines.get(engine)
+        if known is not None and known.address not in self.links:
+            del self.engines[engine]
+            self.changed()
+
     def by_link(self, link: Link) -> Engine | None:
         """The engine at the other end of a link."""
         engine = self.engines.get(link.engine_id)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from dagengine.events import facts
 from dagengine.spec.model import Document
-from orchestrator.store.base import ExecutionRecord
+from orchestrator.store.base import Appended, Batch, ExecutionRecord
 
 __all__ = ["Plan", "Tracked"]
 
@@ -39,3 +40,13 @@ class Tracked:
         """Engines that have said that they cannot run it."""
         self.waiting_on: str | None = None
         """Why it has no engine, as a machine-readable reason."""
+
+    def committed(self, batch: Batch, appended: Appended) -> None:
+        """Follow the store: `batch` was appended, and perhaps was the last one."""
+        changes: dict[str, object] = {"last_seq": appended.last_seq}
+        if self.record.status == "queued":
+            changes |= {"status": "running", "started_at": facts.decode(batch.facts[0]).at}
+        if (terminal := batch.terminal) is not None:
+            changes |= {"status": terminal.status, "finished_at": terminal.at}
+            changes |= {"outputs": terminal.outputs, "error": terminal.error}
+        self.record = msgspec.structs.replace(self.record, **changes)

@@ -97,6 +97,4 @@ def record_occurrence(connection: sa.Connection, trigger: str, at: int) -> None:
     if last is None:
         connection.execute(schema.occurrences.insert(), {"trigger": trigger, "at": at})
     elif last < at:
-        connection.execute(
-            schema.occurrences.update().where(schema.occurrences.c.trigger == trigger).values(at=at)
-        )
+        connection.execute(schema.occurrences.update().where(schema.occurrences.c.trigger == trigger).values(at=at))

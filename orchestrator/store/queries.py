@@ -56,15 +56,13 @@ EXECUTION_COLUMNS: Final = (
 """Columns of `executions` in the order that `execution_record` takes them, `inputs` after them."""
 
 _executions = schema.executions
-_selected = sa.select(
-    *(_executions.c[name] for name in EXECUTION_COLUMNS), schema.execution_inputs.c.inputs
-).join_from(_executions, schema.execution_inputs)
+_selected = sa.select(*(_executions.c[name] for name in EXECUTION_COLUMNS), schema.execution_inputs.c.inputs).join_from(
+    _executions, schema.execution_inputs
+)
 _number_of = sa.select(_executions.c.number).where(_executions.c.id == sa.bindparam("execution")).scalar_subquery()
 
 _one_execution = _selected.where(_executions.c.id == sa.bindparam("execution"))
-_unfinished = _selected.where(_executions.c.status.in_(UNFINISHED)).order_by(
-    _executions.c.created_at, _executions.c.id
-)
+_unfinished = _selected.where(_executions.c.status.in_(UNFINISHED)).order_by(_executions.c.created_at, _executions.c.id)
 _document = sa.select(schema.documents.c.document).where(schema.documents.c.digest == sa.bindparam("digest"))
 
 _versions = sa.select(
@@ -183,9 +181,7 @@ def _page(statuses: int, *, of_workflow: bool, continued: bool) -> sa.Select[Any
         arms.append(sa.select(first))
     merged = sa.union_all(*arms).subquery()
     page = sa.select(merged.c.number).order_by(merged.c.created_at.desc(), merged.c.id.desc())
-    return _selected.where(_executions.c.number.in_(page.limit(sa.bindparam("limit")))).order_by(
-        at.desc(), name.desc()
-    )
+    return _selected.where(_executions.c.number.in_(page.limit(sa.bindparam("limit")))).order_by(at.desc(), name.desc())
 
 
 def facts(connection: sa.Connection, execution: str, *, after: int, limit: int) -> list[base.StoredFact]:

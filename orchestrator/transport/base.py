@@ -26,7 +26,7 @@ class Listener(Protocol):
         """
 
     def disconnected(self, link: Link, reason: str) -> None:
-        """A session has ended, or an attempt to begin one has failed. The link goes on trying until it is closed."""
+        """A session has ended, or an attempt to begin one has failed. The link tries on until it is closed."""
 
 
 class Link(Protocol):
@@ -58,7 +58,7 @@ class Link(Protocol):
         """Keep a session up until `close`."""
 
     async def close(self) -> None:
-        """End the session and stop trying. Returns when `run` has. `disconnected` is not called for it."""
+        """End the session and stop trying. Returns when it has ended; `disconnected` is called if it was up."""
 
 
 class Transport(Protocol):

@@ -120,7 +120,9 @@ class _GrpcStream:
         details = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         match code:
             case grpc.StatusCode.UNAVAILABLE:
-                return TransportError(f"cannot reach {self._address}: {details}")
+                # gRPC tells the whole story of all addresses; the system's word is at its end.
+                cause = str(details).rpartition("Failed to connect to remote host: ")[2]
+                return TransportError(f"cannot reach {self._address}: {cause}")
             case grpc.StatusCode.UNIMPLEMENTED:
                 return TransportError(f"what listens at {self._address} is no engine: {details}")
             case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.FAILED_PRECONDITION:

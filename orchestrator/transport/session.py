@@ -110,6 +110,8 @@ class SessionLink(ABC):
             await asyncio.wait([self._task])
         finally:
             await self._stop()
+        if not self._task.cancelled():
+            self._task.result()
 
     async def close(self) -> None:
         """End the session and stop trying. Idempotent."""
@@ -120,22 +122,29 @@ class SessionLink(ABC):
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self.connected:
+            self._end("the link was closed")
 
     async def _keep_up(self) -> None:
         failures = 0
         while True:
+            reason = ""
             try:
                 await self._session()
             except Exception as exc:
                 failures = 0 if self.connected else failures + 1
-                expected = isinstance(exc, TransportError | WireError)
-                self._reason = str(exc) if expected else f"the session was given up: {type(exc).__name__}: {exc}"
-                if not expected:
+                if isinstance(exc, TransportError | WireError):
+                    reason = str(exc)
+                else:
+                    reason = f"the session was given up: {type(exc).__name__}: {exc}"
                     log.exception("session_failed", address=self._address, engine=self._engine_id)
-            self._outbox = None
-            self._listener.disconnected(self, self._reason)
+            self._end(reason)
             longest = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures, 16))
             await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, no secret
+
+    def _end(self, reason: str) -> None:
+        self._outbox, self._reason = None, reason
+        self._listener.disconnected(self, reason)
 
     async def _session(self) -> None:
         """One session. Always ends by an exception that says why."""
@@ -148,7 +157,7 @@ class SessionLink(ABC):
                 writer = asyncio.create_task(self._write(stream, self._outbox))
                 await self._listener.connected(self, hello)
                 while True:
-                    message = await self._read(stream, self._silence)
+                    message = await self._read(stream)
                     await self._listener.received(self, message)
         finally:
             if writer is not None:
@@ -162,23 +171,27 @@ class SessionLink(ABC):
             orchestrator=self._identity.orchestrator,
             incarnation=self._identity.incarnation,
         )
-        await stream.write(session_pb2.OrchestratorMessage(hello=opening.hello()))
-        challenge = await self._read(stream, limits.OPENING_SECONDS)
-        if not challenge.HasField("challenge"):
-            raise WireError(f"{self._address} should have sent its challenge: is it an engine?")
-        proof = opening.answer(challenge.challenge)
-        await stream.write(session_pb2.OrchestratorMessage(proof=proof))
-        answer = await self._read(stream, limits.OPENING_SECONDS)
+        try:
+            async with asyncio.timeout(limits.OPENING_SECONDS):
+                await stream.write(session_pb2.OrchestratorMessage(hello=opening.hello()))
+                challenge = await stream.read()
+                if not challenge.HasField("challenge"):
+                    raise WireError(f"{self._address} should have sent its challenge: is it an engine?")
+                proof = opening.answer(challenge.challenge)
+                await stream.write(session_pb2.OrchestratorMessage(proof=proof))
+                answer = await stream.read()
+        except TimeoutError as exc:
+            raise TransportError(f"{self._address} did not open a session within {limits.OPENING_SECONDS:g} s") from exc
         if not answer.HasField("hello"):
             raise WireError(f"{self._address} should have sent its hello")
         return answer.hello
 
-    async def _read(self, stream: Stream, patience: float) -> session_pb2.EngineMessage:
+    async def _read(self, stream: Stream) -> session_pb2.EngineMessage:
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(self._silence):
                 return await stream.read()
         except TimeoutError as exc:
-            raise TransportError(f"nothing was heard from {self._address} for {patience:g} s") from exc
+            raise TransportError(f"nothing was heard from {self._address} for {self._silence:g} s") from exc
 
     async def _write(self, stream: Stream, outbox: Outbox) -> None:
         """Send what the outbox holds. A stream that cannot be written to shows when it is read."""

@@ -27,7 +27,7 @@ __all__ = ["Schedule", "parse_fields", "parse_timezone"]
 
 SECOND: Final = 1_000_000
 _WEEK: Final = 7 * 86_400
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the zero of wall-clock arithmetic, which has no zone
+_EPOCH: Final = datetime(1970, 1, 1)
 _LONGEST: Final = 256
 _ALIASES: Final = {
     "@hourly": "0 * * * *",
@@ -127,9 +127,7 @@ class Schedule:
     def parse(cls, schedule: str, timezone: str = "UTC") -> Schedule:
         """The schedule that a person wrote. Raises ValueError that says which field, or that the zone, is wrong."""
         expression = parse_fields(schedule)
-        return cls(
-            expression=expression, timezone=parse_timezone(timezone), every_hour=_runs_every_hour(expression)
-        )
+        return cls(expression=expression, timezone=parse_timezone(timezone), every_hour=_runs_every_hour(expression))
 
     def next_after(self, at: int) -> int:
         """The first occurrence after `at`."""

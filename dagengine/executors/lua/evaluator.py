@@ -98,7 +98,7 @@ class LuaEvaluator:
         if isinstance(made, Chunk):
             return _Compiled(made, b"", layout, alone)
         error, position = made
-        return error if alone else _located(error, layout, position)
+        return _located(error, _Compiled(None, b"", layout, alone), position)
 
     def _evaluate(self, compiled: _Compiled | ErrorInfo, scope: base.Scope) -> base.Evaluation:
         if isinstance(compiled, ErrorInfo):
@@ -112,11 +112,10 @@ class LuaEvaluator:
                 return base.Evaluation(value=result)
             message = f"the value is bigger than {self._max_output} bytes of JSON"
             return base.Evaluation(error=ErrorInfo(type="ResultError", message=message))
+        error = _located(result, compiled, lua.position())
         if lua.broken:
             self._discard()
-        elif not compiled.alone:
-            result = _located(result, compiled.layout, lua.position())
-        return base.Evaluation(error=result)
+        return base.Evaluation(error=error)
 
     def _ready(self) -> runtime.Runtime:
         if self._runtime is None:
@@ -130,11 +129,14 @@ class LuaEvaluator:
         self._templates = Generations(_CACHED)
 
 
-def _located(error: ErrorInfo, layout: templates.Layout, position: int) -> ErrorInfo:
-    """The error, with the expression of the template that it comes from."""
-    placed = layout.placed.get(position)
+def _located(error: ErrorInfo, compiled: _Compiled, position: int) -> ErrorInfo:
+    """The error, with its line within the expression, and with the expression of the template that it comes from."""
+    placed = compiled.layout.placed.get(position)
     if placed is None:
         return error
+    line = min(error.line, runtime.lines_of(placed.code))
+    if compiled.alone:
+        return msgspec.structs.replace(error, line=line)
     code = placed.code if len(placed.code) <= _SHOWN else placed.code[:_SHOWN] + "…"
     where = f" at {paths.format_path(placed.path)}" if placed.path else ""
-    return msgspec.structs.replace(error, message=f"{error.message} (in {{{{ {code} }}}}{where})")
+    return msgspec.structs.replace(error, line=line, message=f"{error.message} (in {{{{ {code} }}}}{where})")

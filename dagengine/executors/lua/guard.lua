@@ -2,7 +2,8 @@
 --
 -- A count hook in every coroutine of a script asks the host, every few milliseconds, whether to go on. To stop is to
 -- raise, and everything that can catch an error (pcall, xpcall, coroutine.resume, wrap, close) is replaced by a version
--- that raises again. Errors raised inside a hook need care: Lua keeps hooks switched off until a pcall has unwound, so
+-- that does not give the script control back: where it can, it yields to the host for good, so that a deep stack need
+-- not be unwound; inside a C function it raises again. Errors raised inside a hook need care: Lua keeps hooks switched off until a pcall has unwound, so
 -- nothing of the script may run before that. Hence `xpcall` calls the handler after unwinding, and a coroutine that died
 -- that way is never closed (its `__close` methods would run unwatched).
 --
@@ -14,23 +15,28 @@ local clock, sethook, getmetatable = os.clock, debug.sethook, debug.getmetatable
 local error, type, find, gsub, select = error, type, string.find, string.gsub, select
 local pcall, setmetatable, rawget = pcall, setmetatable, rawget
 local create, resume, running, status, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.status, coroutine.yield
-local close, isyieldable = coroutine.close, coroutine.isyieldable
+local close, yieldable = coroutine.close, coroutine.isyieldable
 
 local PACE <const> = 2000      -- instructions from one hook to the next
+local LAST_PACE <const> = 64   -- the same once the script is stopped: enough to get to the host, and no more
 local ASK_EVERY <const> = 0.005 -- seconds of processor time between two questions to the host
 local SLOW <const> = 0.001     -- a hook interval that took longer was spent in C: watch more closely
 local MEMORY <const> = "not enough memory"
 local STOPPED <const> = "the script was stopped"
 
-local guard = {reason = nil, take_log = nil, worker = nil}
+local guard = {reason = nil, take_log = nil, worker = nil, on_stop = nil}
 local pace, hooked, asked = PACE, 0, 0
 local crashed = setmetatable({}, {__mode = "k"}) -- coroutines whose `__close` methods must not run
 
 local hook
 
 local function stop(reason)
-  guard.reason = guard.reason or reason
-  sethook(hook, "", 1)
+  if reason then
+    guard.reason = reason
+    sethook(hook, "", LAST_PACE)
+    guard.on_stop()
+  end
+  if yieldable() then yield() end
   error(STOPPED, 0)
 end
 
@@ -41,7 +47,7 @@ local function ask(now)
 end
 
 function hook()
-  if guard.reason then stop() end
+  if guard.reason then error(STOPPED, 0) end
   local now = clock()
   local spent = now - hooked
   hooked = now
@@ -124,6 +130,7 @@ local function is_overflow(message)
 end
 
 local function resumed(thread, ok, ...)
+  if guard.reason then stop() end
   if ok then return ok, ... end
   if is_overflow(...) then crashed[thread] = true end
   rethrow(...)
@@ -153,6 +160,7 @@ function coroutines.close(thread)
 end
 
 local function unwrapped(thread, ok, ...)
+  if guard.reason then stop() end
   if ok then return ... end
   if is_overflow(...) then crashed[thread] = true end
   rethrow(...)
@@ -187,7 +195,7 @@ end
 
 function coroutines.isyieldable(thread)
   if (thread or running()) == guard.worker then return false end
-  return isyieldable(thread)
+  return yieldable(thread)
 end
 
 return guard

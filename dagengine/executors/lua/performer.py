@@ -1,8 +1,10 @@
-"""Performs Lua jobs one at a time, on a runtime that it replaces when it breaks. No asyncio: any isolation can use it."""
+"""Performs Lua jobs one at a time, on a runtime that it replaces when it breaks.
+
+There is no asyncio in it, so that any isolation can use it; `inline` does.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Final
 
@@ -32,7 +34,6 @@ class Performer:
         self._max_output = max_output
         self._lines = _Lines(log, clock)
         self._runtime: runtime.Runtime | None = None
-        self._lock = threading.Lock()
         self._cancelled: set[Key] = set()
         self._running: base.Job | None = None
         self._stopped = False
@@ -41,7 +42,7 @@ class Performer:
         """How the attempt ended. Never raises an Exception."""
         started = time.monotonic_ns()
         try:
-            result = self._run(job)
+            result = self._run(job, started)
         except Exception as exc:
             result = ErrorInfo(type="InternalError", message=f"the Lua executor failed: {type(exc).__name__}: {exc}")
         elapsed = (time.monotonic_ns() - started) // 1_000
@@ -52,29 +53,27 @@ class Performer:
 
     def cancel(self, key: Key, *, waiting: bool) -> None:
         """Stop the attempt `key` if it runs; if any attempts wait, do not begin it."""
-        with self._lock:
-            if self._running is not None and _key(self._running) == key:
-                if self._runtime is not None:
-                    self._runtime.cancel()
-            elif waiting:
-                self._cancelled.add(key)
+        # `_run` says what it runs before it looks for what is cancelled; so one of the two sees the other.
+        if waiting:
+            self._cancelled.add(key)
+        job, lua = self._running, self._runtime
+        if job is not None and lua is not None and _key(job) == key:
+            lua.cancel(job)
 
     def stop(self) -> None:
         """Stop the attempt that runs and begin none any more."""
-        with self._lock:
-            self._stopped = True
-            if self._running is not None and self._runtime is not None:
-                self._runtime.cancel()
+        self._stopped = True
+        lua = self._runtime
+        if lua is not None:
+            lua.stop()
 
     def forget(self) -> None:
         """No attempt waits any more: drop what was cancelled too late."""
-        if self._cancelled:
-            with self._lock:
-                self._cancelled.clear()
+        self._cancelled.clear()
 
-    def _run(self, job: base.Job) -> bytes | ErrorInfo:
+    def _run(self, job: base.Job, started: int) -> bytes | ErrorInfo:
         lua = self._runtime
-        if lua is None:
+        if lua is None or lua.broken:
             lua = self._runtime = runtime.Runtime(max_memory=self._max_memory, max_output=self._max_output)
         spec = job.spec
         if not isinstance(spec, model.LuaExecutor):
@@ -82,20 +81,25 @@ class Performer:
         chunk = lua.script(spec.code)
         if isinstance(chunk, ErrorInfo):
             return chunk
-        with self._lock:
-            if self._stopped or (self._cancelled and _key(job) in self._cancelled):
-                self._cancelled.discard(_key(job))
-                return ErrorInfo(type="Cancelled", message="the attempt was cancelled before it began")
-            self._running = job
-        try:
-            now = self._clock.now() if chunk.reads.time else 0
-            self._lines.begin(job)
-            return lua.run(chunk, job.scope, seed=job.seed, now=now, timeout=job.timeout, lines=self._lines.write)
-        finally:
-            with self._lock:
-                self._running = None
-                if lua.broken:
-                    self._runtime = None
+        self._running = job
+        if self._stopped or (self._cancelled and _key(job) in self._cancelled):
+            return ErrorInfo(type="Cancelled", message="the attempt was cancelled before it began")
+        now = self._clock.now() if chunk.reads.time else 0
+        self._lines.begin(job)
+        result = lua.run(
+            chunk,
+            job.scope,
+            seed=job.seed,
+            now=now,
+            timeout=job.timeout,
+            lines=self._lines.write,
+            started=started,
+            token=job,
+        )
+        self._running = None
+        if lua.broken:
+            self._runtime = None  # frees its memory now, not with the next attempt
+        return result
 
 
 class _Lines:

@@ -26,7 +26,7 @@ from dagengine.executors import base
 from dagengine.executors.lua.cache import Generations
 from dagengine.executors.lua.chunk import Chunk, Reads, reads
 
-__all__ = ["BREAKING", "DEFAULT_MAX_MEMORY", "DEFAULT_MAX_OUTPUT", "Level", "Lines", "Runtime"]
+__all__ = ["BREAKING", "DEFAULT_MAX_MEMORY", "DEFAULT_MAX_OUTPUT", "Level", "Lines", "Runtime", "lines_of"]
 
 DEFAULT_MAX_MEMORY: Final = 256 << 20
 """Bytes one runtime may hold: scripts' values, compiled code and cached values together."""
@@ -52,11 +52,13 @@ _LOG_LINES, _LOG_LINE, _LOG_BYTES = 1_000, 64 << 10, 1 << 20
 class Watch:
     """What a running script is asked to stop for. Lua holds it, so it must not hold the runtime."""
 
-    __slots__ = ("cancelled", "deadline", "interruption", "lines")
+    __slots__ = ("deadline", "interruption", "lines", "running", "stopped", "unwanted")
 
     def __init__(self) -> None:
         self.deadline = _NEVER
-        self.cancelled = False
+        self.running: object = None
+        self.unwanted: object = None
+        self.stopped = False
         self.lines: Lines | None = None
         self.interruption: BaseException | None = None
 
@@ -68,7 +70,7 @@ class Watch:
         try:
             if log is not None:
                 self.write(log)
-            if self.cancelled:
+            if self.stopped or (self.unwanted is not None and self.unwanted is self.running):
                 return b"Cancelled"
             if time.monotonic_ns() >= self.deadline:
                 return b"Timeout"
@@ -112,16 +114,19 @@ class Runtime:
         self._values: Generations[bytes, int] = Generations(max_memory // 64)
         self._last_slot = 0
 
-    def cancel(self) -> None:
-        """Stop the call that is running; safe from any thread. The runtime is broken, even if it ends by itself."""
-        self.broken = True
-        self._watch.cancelled = True
+    def cancel(self, token: object) -> None:
+        """Stop the call that was given `token`, if it is the one that is running. Safe from any thread."""
+        self._watch.unwanted = token
+
+    def stop(self) -> None:
+        """Stop the call that is running and any after it. Safe from any thread."""
+        self._watch.stopped = True
 
     def syntax_error(self, code: str, *, expression: bool = False) -> ErrorInfo | None:
         """What is wrong with `code` as a chunk (or as one expression), or None. Runs nothing."""
         check = self._check_expression if expression else self._check_script
         message = check(_source(code))
-        return None if message is None else syntax_error(message)
+        return None if message is None else _syntax_error(message, code)
 
     def script(self, code: str) -> Chunk | ErrorInfo:
         """The compiled chunk `code`; compiled once. The error is a `LuaSyntaxError`."""
@@ -137,7 +142,7 @@ class Runtime:
         bare = needs.nothing
         made = self._compile_script(_source(code), bare, needs.globals, self._ids(needs))
         if type(made) is tuple:
-            return syntax_error(made[1])
+            return _syntax_error(made[1], code)
         return Chunk(made, needs, bare)
 
     def template(self, modes: bytes, parts: list[bytes], codes: list[str]) -> Chunk | tuple[ErrorInfo, int]:
@@ -145,7 +150,8 @@ class Runtime:
         needs = reads(codes)
         made = self._compile_template(modes, self._state.table_from(parts), self._ids(needs))
         if type(made) is tuple:
-            return syntax_error(made[1]), made[2] - 1
+            position = made[2] - 1
+            return _syntax_error(made[1], _text(parts[position])), position
         return Chunk(made, needs, False)
 
     def position(self) -> int:
@@ -162,16 +168,23 @@ class Runtime:
         now: int = 0,
         timeout: int | None = None,
         lines: Lines | None = None,
+        started: int | None = None,
+        token: object = None,
     ) -> bytes | ErrorInfo:
         """Call `chunk`: its result as JSON, or why there is none.
 
         `seed` starts `math.random`, `now` (microseconds since the epoch) is what `os.time` answers, `timeout` is in
-        microseconds, `lines` takes the log, some of it while the script runs. Errors: `LuaError`, `ResultError` (the
+        microseconds and counts from `started` (`time.monotonic_ns()`; now, if not given), `lines` takes the log, some
+        of it while the script runs, `token` names the call for `cancel`. Errors: `LuaError`, `ResultError` (the
         result is not JSON, or too big), `Timeout`, `Cancelled`, `MemoryLimit`, `InternalError`.
         """
         watch = self._watch
         watch.lines = lines
-        watch.deadline = _NEVER if timeout is None else time.monotonic_ns() + timeout * 1_000
+        watch.running = token
+        if timeout is None:
+            watch.deadline = _NEVER
+        else:
+            watch.deadline = (time.monotonic_ns() if started is None else started) + timeout * 1_000
         try:
             result = chunk.call() if chunk.bare else chunk.call(*self._arguments(chunk.reads, scope, seed, now))
         except (lua.LuaError, MemoryError, ValueError, OverflowError, RecursionError) as exc:
@@ -266,13 +279,18 @@ class Runtime:
         return self._state.table_from([id.encode() for id in needs.nodes or ()])
 
 
-def syntax_error(message: bytes) -> ErrorInfo:
+def _syntax_error(message: bytes, code: str) -> ErrorInfo:
     """The error for Lua's own message, `script:3: unexpected symbol near 'x'`."""
     text = _text(message)
     where, _, rest = text.removeprefix("script:").partition(": ")
     if text.startswith("script:") and where.isdigit():
-        return ErrorInfo(type="LuaSyntaxError", message=rest, line=int(where))
+        return ErrorInfo(type="LuaSyntaxError", message=rest, line=min(int(where), lines_of(code)))
     return ErrorInfo(type="LuaSyntaxError", message=text)
+
+
+def lines_of(code: str) -> int:
+    """How many lines `code` has. Lua sees one more where an expression is closed on a line of its own."""
+    return code.count("\n") + 1
 
 
 _pack = msgspec.msgpack.Encoder().encode

@@ -17,10 +17,17 @@ local attempt, take_log, begin, quoted = library.attempt, library.take_log, libr
 local behind, step = values.behind, values.step
 
 local MOST_FRAMES <const> = 20
+local MOST_LEVELS <const> = 1000
 local MOST_MESSAGE <const> = 8192
 
 local SCRIPT = {__index = library.script, __metatable = false}
 local EXPRESSION = {__index = library.expression, __metatable = false}
+local MAY_BE_NIL = {item = true, index = true}
+
+-- An expression sets no globals, so that a name which is nothing is a mistake.
+setmetatable(library.expression, {__index = function(_, name)
+  if not MAY_BE_NIL[name] then error("'" .. name .. "' is not defined", 2) end
+end})
 
 local slots = {}   -- converted values that the host keeps, by number
 local current      -- the `_ENV` of the call, where a read-only value gets its name from
@@ -32,11 +39,12 @@ guard.take_log = take_log
 ---------------------------------------------------------------------------------------------------------------------
 -- What is told about an error: the script's own lines only.
 
-local function trace(message)
+-- Keeps the frames of the script from `level` of the caller on.
+local function note_frames(level)
   frames, first_line = nil, 0
   local list, n = {}, 0
-  for level = 2, 200000 do
-    local info = getinfo(level, "Sln")
+  for at = level + 1, MOST_LEVELS do
+    local info = getinfo(at, "Sln")
     if not info then break end
     if info.short_src == "script" then
       if first_line == 0 then first_line = info.currentline end
@@ -45,14 +53,20 @@ local function trace(message)
         list[n] = "…"
         break
       end
-      local where = info.name and "function '" .. info.name .. "'" or (info.what == "Lua" and "function" or info.what)
+      local where = info.name and "function '" .. info.name .. "'" or "a function"
       if info.linedefined <= 1 and not info.name then where = "the script" end
       list[n] = "line " .. info.currentline .. ", in " .. where
     end
   end
   frames = concat(list, "\n", 1, n)
+end
+
+local function trace(message)
+  if not guard.reason then note_frames(2) end
   return message
 end
+
+function guard.on_stop() note_frames(3) end
 
 local function described(message)
   if type(message) == "string" then return message end
@@ -226,7 +240,7 @@ end
 
 -- nil and the message when `code` is not one Lua expression.
 function entry.check_expression(code)
-  local alone, message = load("return " .. code .. "\n", "=script", "t")
+  local alone, message = load("return " .. code, "=script", "t")
   if not alone then return message end
   _, message = load("return (" .. code .. "\n)", "=script", "t")
   return message
@@ -281,11 +295,12 @@ function entry.template(modes, parts, ids)
     return results
   end
   local function written(alive, ok, results)
-    if not alive then
-      hire()
+    if not alive then hire() end
+    if not alive or not ok or guard.reason then
+      frames = nil -- of no use for a single expression
+      if alive then return raised(results) end
       return raised(ok)
     end
-    if not ok or guard.reason then return raised(results) end
     local texts = {}
     for i = 1, #modes do
       local mode = sub(modes, i, i)

@@ -157,7 +157,7 @@ end
 
 local REFUSED <const> = "value is not JSON"
 local TOO_BIG <const> = "value is too big"
-local MOST_STEPS <const> = 5000000 -- of a walk that looks for what is wrong
+local MOST_TABLES <const> = 200000 -- that a search for what is wrong visits
 
 local pieces, count, size, limit = {}, 0, 0, 0
 local cause
@@ -321,8 +321,8 @@ local function key_problem(real, is_array, n, path)
 end
 
 local function table_problem(value, path, above)
-  above.steps = above.steps + 1
-  if above.steps > MOST_STEPS then return path .. " holds a value that is not JSON" end
+  above.tables = above.tables + 1
+  if above.tables > MOST_TABLES then return above.root .. " holds, somewhere, a value that is not JSON" end
   if above[value] then return path .. " is a cycle: it is the same table as " .. above[value] end
   if above.depth >= MAX_DEPTH then return path .. " is nested deeper than " .. MAX_DEPTH .. " levels" end
   local real, is_array = behind(value)
@@ -360,7 +360,7 @@ end
 -- Why the last `values.encode(value, most)` raised; `root` is what the script calls the value.
 function values.locate(value, root, most)
   if cause ~= TOO_BIG then
-    local problem = find_problem(value, root, {depth = 0, steps = 0})
+    local problem = find_problem(value, root, {depth = 0, tables = 0, root = root})
     if problem then return problem end
   end
   return root .. " is bigger than " .. most .. " bytes of JSON"

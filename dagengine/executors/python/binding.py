@@ -7,7 +7,7 @@ that name from the node's `args`, or the result of the upstream node of that nam
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -84,18 +84,11 @@ class Binding:
                 arguments[name] = given[name]
             elif name in _SCOPE:
                 arguments[name] = _from_scope(name, job.scope, context)
-            elif (result := _result(job.scope.nodes, name)) is not None:
+            elif (result := job.scope.nodes.get(name)) is not None:
                 arguments[name] = orjson.loads(result)
             elif name not in self.optional:
                 raise BindingError(f"parameter '{name}' is neither in `args` nor an upstream node that succeeded")
         return arguments
-
-
-def _result(nodes: Mapping[str, bytes], name: str) -> bytes | None:
-    try:
-        return nodes[name]
-    except KeyError:
-        return None
 
 
 def _from_scope(name: str, scope: Scope, context: Context) -> Any:

@@ -23,9 +23,10 @@ def apply(
     token: given.Token = None,
     token_file: given.TokenFile = None,
 ) -> None:
-    """Register workflow versions. Nothing is sent unless every document is right.
+    """Register workflow versions.
 
-    A version that is registered already with the same content stays as it is.
+    Nothing is sent unless every document is right. A version that is registered already with the same content stays
+    as it is.
 
     \b
     Examples:
@@ -96,9 +97,7 @@ def cancel(
 
 
 def delete_workflow(
-    reference: Annotated[
-        str, typer.Argument(metavar="ID[@VERSION]", help="A workflow, or one exact version of it.")
-    ],
+    reference: Annotated[str, typer.Argument(metavar="ID[@VERSION]", help="A workflow, or one exact version of it.")],
     force: Annotated[bool, typer.Option("--force", help="Also when executions of it have not ended.")] = False,
     output: given.Output = given.Format.TABLE,
     server: given.Server = None,

@@ -23,10 +23,13 @@ def dev(
         str, typer.Option("--log-level", metavar="LEVEL", help="Of all processes: debug, info, warning or error.")
     ] = "warning",
 ) -> None:
-    """Run an orchestrator, engines and an embedded store in this terminal, until Ctrl-C.
+    """Run an orchestrator and engines right here.
+
+    An orchestrator with its embedded store and as many engines as wanted, each a process, until Ctrl-C. When one of
+    them dies, the others are stopped and the exit code is 1.
 
     Makes a token and keeps it, with the URL, in a file that only you can read; other dagctl commands of yours find
-    both there by themselves. When one of the processes dies, the others are stopped and the exit code is 1.
+    both there by themselves.
 
     \b
     Examples:

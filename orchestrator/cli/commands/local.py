@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import failures
 from orchestrator.cli import options as given
 
 __all__ = ["graph", "run", "schema", "validate"]
@@ -50,9 +49,9 @@ def validate(
     ],
     output: given.Output = given.Format.TABLE,
 ) -> None:
-    """Check workflow documents; say everything that is wrong, with its line and path.
+    """Check workflow documents.
 
-    The exit code is 2 when one of them is wrong.
+    Says everything that is wrong, as file:line:column: path: message. The exit code is 2 when a document is wrong.
 
     \b
     Examples:
@@ -66,7 +65,9 @@ def validate(
 
 
 def schema() -> None:
-    """Print the JSON Schema of workflow documents, for editors that complete and check YAML.
+    """Print the JSON Schema of documents.
+
+    Editors complete and check YAML with it: begin a document with `# yaml-language-server: $schema=FILE`.
 
     \b
     Examples:

@@ -27,7 +27,9 @@ def workflows(
     token: given.Token = None,
     token_file: given.TokenFile = None,
 ) -> None:
-    """List workflows, each with its latest version.
+    """List workflows.
+
+    Each with its latest version.
 
     \b
     Examples:
@@ -78,7 +80,9 @@ def engines(
     token: given.Token = None,
     token_file: given.TokenFile = None,
 ) -> None:
-    """List engines: where they are, whether they are ready, how much they run.
+    """List engines.
+
+    Where they are, whether they are ready and why not, and how much they run.
 
     \b
     Examples:
@@ -137,7 +141,9 @@ def logs(
     token: given.Token = None,
     token_file: given.TokenFile = None,
 ) -> None:
-    """Print what the nodes of an execution print. With -o json, one JSON object per line.
+    """Print what the nodes of an execution print.
+
+    With -o json, one JSON object per line.
 
     \b
     Examples:
@@ -157,7 +163,9 @@ def watch(
     token: given.Token = None,
     token_file: given.TokenFile = None,
 ) -> None:
-    """Show an execution live until it has ended, then print its outputs. Ctrl-C stops watching only.
+    """Show an execution live until it has ended.
+
+    Then prints its outputs; the exit code is 1 when it did not succeed. Ctrl-C stops watching only.
 
     \b
     Examples:

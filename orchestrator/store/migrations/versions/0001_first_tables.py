@@ -90,9 +90,7 @@ def _executions() -> None:
         ("uq_executions_occurrence", ["occurrence"]),
     ):
         present = sa.text(f"{columns[-1]} IS NOT NULL")
-        op.create_index(
-            name, "executions", columns, unique=True, sqlite_where=present, postgresql_where=present
-        )
+        op.create_index(name, "executions", columns, unique=True, sqlite_where=present, postgresql_where=present)
     op.create_table(
         "execution_inputs",
         sa.Column("execution", _number, nullable=False, autoincrement=False),
@@ -145,6 +143,4 @@ def _inbox_and_logs() -> None:
 
 
 def _of_execution(table: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint(
-        ["execution"], ["executions.number"], name=op.f(f"fk_{table}_execution")
-    )
+    return sa.ForeignKeyConstraint(["execution"], ["executions.number"], name=op.f(f"fk_{table}_execution"))

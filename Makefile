@@ -1,0 +1,62 @@
+# Five verbs: run, test, lint, bench, proto. `dev` keeps everything running; `clean` starts over.
+# Every verb makes the environment it needs by itself: Python >= 3.11, make and a network are enough.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := dagengine orchestrator
+
+.PHONY: run dev test lint bench proto docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run     run the main example on an orchestrator and two engines, print its report"
+	@echo "make dev     orchestrator and engines until Ctrl-C"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff, mypy --strict, import-linter"
+	@echo "make bench   measure, and print a table"
+	@echo "make proto   generate the wire code again (must change nothing)"
+	@echo "make docs    generate docs/environment.md and docs/machine.md again (must change nothing)"
+
+$(VENV)/.ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing dagengine and what it needs into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready scripts/install_dev.py
+	@echo "installing the tools of development into $(VENV) ..."
+	@$(BIN)/python scripts/install_dev.py
+	@touch $@
+
+run: $(VENV)/.ready
+	@$(BIN)/python examples/01-weather/run.py
+
+dev: $(VENV)/.ready
+	@$(BIN)/dagctl dev
+
+test: $(VENV)/.ready-dev
+	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+lint: $(VENV)/.ready-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/generate_wire.py --check
+
+bench: $(VENV)/.ready-dev
+	@$(BIN)/python -m benchmarks
+
+proto: $(VENV)/.ready
+	@$(BIN)/python scripts/generate_wire.py
+
+docs: $(VENV)/.ready
+	@$(BIN)/python scripts/generate_environment.py
+	@$(BIN)/python scripts/generate_machine.py
+
+clean:
+	rm -rf $(VENV) .venv-proto .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,178 @@
+"""The sessions: hears what engines say, and mends what differs from the ledger. Implements `transport.Listener`.
+
+The rules of ownership:
+
+- An execution belongs to the engine of its latest dispatch; each dispatch raises its epoch, in the store, first.
+- Facts under another epoch are refused by the store, and their sender is told to drop the execution.
+- An engine that comes back and still holds what it should goes on (`Adopt`); what it has lost is placed again, with
+  the committed facts as its history. So is what an engine had that stayed away for too long.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import structlog
+
+from dagengine.clock import Clock
+from dagengine.wire.v1 import session_pb2
+from orchestrator.dispatcher import messages
+from orchestrator.dispatcher.commits import Commits
+from orchestrator.dispatcher.engines import Engine
+from orchestrator.dispatcher.feed import Feed
+from orchestrator.dispatcher.ledger import Ledger
+from orchestrator.dispatcher.placement import EngineState
+from orchestrator.errors import StoreError
+from orchestrator.store.base import Store
+from orchestrator.transport.base import Link
+
+__all__ = ["Sessions"]
+
+_log = structlog.get_logger("orchestrator.sessions")
+
+_LOOK_EVERY: Final = 1_000_000
+"""Microseconds between two looks at engines that stay away."""
+
+
+class Sessions:
+    """What engines say, and whether they are there."""
+
+    def __init__(
+        self, ledger: Ledger, store: Store, clock: Clock, *, commits: Commits, feed: Feed, lost_after: float
+    ) -> None:
+        """`lost_after`: seconds that an engine may stay away before its executions are placed again."""
+        self._ledger = ledger
+        self._store = store
+        self._clock = clock
+        self._commits = commits
+        self._feed = feed
+        self._lost_after = round(lost_after * 1e6)
+        self._absent: dict[str, int] = {}
+        """Engines that should have executions but are not connected, and since when."""
+
+    def expect(self, engine: str) -> None:
+        """An engine should be there, but has not been heard of since the start."""
+        self._absent.setdefault(engine, self._clock.now())
+
+    async def look_after_absent(self) -> None:
+        """Place again, for ever, what engines had that stay away for too long."""
+        while True:
+            await self._clock.sleep_until(self._clock.now() + _LOOK_EVERY)
+            deadline = self._clock.now() - self._lost_after
+            for engine in [engine for engine, since in self._absent.items() if since <= deadline]:
+                self._give_up(engine)
+
+    def _give_up(self, engine: str) -> None:
+        del self._absent[engine]
+        had = self._ledger.meant_for(engine)
+        for tracked in had:
+            self._ledger.enqueue(tracked)
+        _log.warning("engine_lost", engine=engine, executions=len(had))
+        self._ledger.roster.forget_unlinked(engine)
+
+    # --- transport.Listener ---
+
+    async def connected(self, link: Link, hello: session_pb2.EngineHello) -> None:
+        """A session has begun: compare what the engine holds with what it should hold."""
+        roster = self._ledger.roster
+        engine = roster.meet(link, hello)
+        if engine is None:
+            _log.error("engine_id_taken", engine=hello.engine, address=link.address)
+            return
+        self._absent.pop(engine.id, None)
+        mine = self._ledger.dispatched_to(engine.id)
+        for tracked in self._ledger.meant_for(engine.id):
+            if tracked.record.id not in mine:
+                self._ledger.give(tracked, engine)  # its dispatch is being recorded right now
+        answer = session_pb2.OrchestratorMessage()
+        for held in hello.held:
+            tracked = mine.pop(held.execution, None)
+            if tracked is None or tracked.record.epoch < held.epoch:
+                answer.drops.add(execution=held.execution, epoch=held.epoch)
+                continue
+            self._ledger.give(tracked, engine)
+            record = tracked.record
+            answer.adopts.add(execution=record.id, epoch=record.epoch, committed_seq=record.last_seq)
+        for tracked in mine.values():
+            self._ledger.enqueue(tracked)
+        waiting = await self._store.inbox()
+        answer.MergeFrom(messages.delivery(item for item in waiting if item.execution in engine.running))
+        link.send(answer)
+        _log.info(
+            "engine_connected",
+            engine=engine.id,
+            address=link.address,
+            adopted=len(answer.adopts),
+            dropped=len(answer.drops),
+            placed_again=len(mine),
+        )
+        self._ledger.work.set()
+
+    async def received(self, link: Link, message: session_pb2.EngineMessage) -> None:
+        """A message of an engine. Returns late when the store is behind: that is the backpressure."""
+        engine = self._ledger.roster.by_link(link)
+        if engine is None:
+            return
+        if message.HasField("load"):
+            self._load(engine, message.load)
+        for refusal in message.refusals:
+            await self._refused(engine, refusal)
+        for logs in message.logs:
+            await self._keep_logs(logs)
+        for batch in message.facts:
+            await self._commits.put(link, batch)
+
+    def disconnected(self, link: Link, reason: str) -> None:
+        """A session has ended. Its executions stay where they are until the engine has stayed away for too long."""
+        engine = self._ledger.roster.by_link(link)
+        if engine is None or engine.state == "unreachable":
+            return
+        engine.state, engine.reason = "unreachable", reason
+        self._absent[engine.id] = self._clock.now()
+        self._ledger.roster.changed()
+        _log.warning("engine_disconnected", engine=engine.id, address=link.address, reason=reason)
+
+    def _load(self, engine: Engine, load: session_pb2.Load) -> None:
+        state: EngineState = "draining" if load.draining else "ready"
+        if (engine.capacity, engine.state) != (load.capacity, state):
+            engine.capacity, engine.state = load.capacity, state
+            engine.reason = "it is shutting down" if load.draining else ""
+            self._ledger.roster.changed()
+            self._ledger.work.set()
+
+    async def _keep_logs(self, logs: session_pb2.LogBatch) -> None:
+        lines = [(msgspec.json.decode(line, type=_LogNode).node, line) for line in logs.lines]
+        try:
+            await self._store.add_logs(logs.execution, logs.epoch, lines)
+        except StoreError as error:  # the log stream is beside the facts: losing some of it stops nothing
+            _log.warning("logs_not_kept", execution=logs.execution, error=str(error))
+        self._feed.changed(logs.execution)
+
+    async def _refused(self, engine: Engine, refusal: session_pb2.Refusal) -> None:
+        """The engine will not run it: take it back and place it again."""
+        tracked = self._ledger.executions.get(refusal.execution)
+        if tracked is None or tracked.engine != engine.id or tracked.record.epoch != refusal.epoch:
+            return
+        reason = session_pb2.Refusal.Reason.Name(refusal.reason)
+        _log.info("execution_refused", execution=refusal.execution, engine=engine.id, reason=reason)
+        match refusal.reason:
+            case session_pb2.Refusal.UNKNOWN_DOCUMENT:
+                engine.digests.discard(tracked.record.digest)
+            case session_pb2.Refusal.UNABLE:
+                tracked.excluded.add(engine.id)
+                _log.warning("engine_unable", execution=refusal.execution, engine=engine.id, message=refusal.message)
+            case session_pb2.Refusal.FULL:
+                # It counts otherwise than we do; its next load report says when there is room again.
+                engine.capacity = max(0, len(engine.running) - 1)
+                self._ledger.roster.changed()
+            case session_pb2.Refusal.DRAINING:
+                engine.state, engine.reason = "draining", "it is shutting down"
+                self._ledger.roster.changed()
+        await self._store.release(refusal.execution, refusal.epoch)
+        tracked.record = msgspec.structs.replace(tracked.record, engine=None)
+        self._ledger.enqueue(tracked)
+
+
+class _LogNode(msgspec.Struct):
+    node: str

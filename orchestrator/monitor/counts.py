@@ -1,0 +1,69 @@
+"""The numbers of a monitor as plain values: cheap to add to, free of any metrics library."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+__all__ = ["COMMIT_SECONDS", "EXECUTION_SECONDS", "Histogram", "Levels", "Snapshot"]
+
+EXECUTION_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400)
+"""Upper bounds of the buckets of execution durations."""
+
+COMMIT_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+"""Upper bounds of the buckets of commit durations."""
+
+
+class Histogram:
+    """Counts of values by size. `bounds` are the inclusive upper bounds of the buckets, ascending."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(self.bounds) + 1)
+        """Values per bucket, not accumulated; the last one is for what is above every bound."""
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect.bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulative(self) -> list[tuple[str, int]]:
+        """`(bound, values up to it)` as Prometheus wants them, the last bound being `+Inf`."""
+        rows: list[tuple[str, int]] = []
+        so_far = 0
+        for bound, count in zip((*map(float, self.bounds), "+Inf"), self.counts, strict=True):
+            so_far += count
+            rows.append((str(bound), so_far))
+        return rows
+
+
+class Levels(msgspec.Struct, frozen=True, kw_only=True):
+    """What is so right now: executions that engines have and that wait for one, and engines by state."""
+
+    running: int = 0
+    queued: int = 0
+    engines: Mapping[str, int] = {}
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a monitor knows at one moment. Counts are since the monitor was made, not since the store was."""
+
+    running: int
+    queued: int
+    engines: dict[str, int]
+    """Engines by state."""
+    started: int
+    """Executions that were accepted."""
+    finished: dict[str, int]
+    """Executions that ended, by status."""
+    facts_committed: int
+    facts_refused: dict[str, int]
+    """Facts that were not taken, by reason: `gap` (earlier ones were missing) or `fenced` (an epoch of the past)."""
+    occurrences: dict[str, int]
+    """Occurrences of cron triggers, by outcome: `started`, `refused` or `skipped`."""

@@ -1,0 +1,107 @@
+"""The counts of a monitor in the Prometheus text format. Imported when metrics are first asked for.
+
+Every monitor has a registry of its own, so that several orchestrators can live in one process. No label takes values
+that users make up (ids, paths): the number of series is fixed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import prometheus_client
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from orchestrator.monitor.counts import Histogram
+    from orchestrator.monitor.monitor import Monitor
+
+__all__ = ["Exposition"]
+
+_STATUSES: Final = ("succeeded", "failed", "cancelled")
+_STATES: Final = ("connecting", "ready", "draining", "unreachable")
+_REFUSALS: Final = ("gap", "fenced")
+_OUTCOMES: Final = ("started", "refused", "skipped")
+
+
+class Exposition(Collector):
+    """Shows one monitor to Prometheus."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._registry = prometheus_client.CollectorRegistry()
+        self._registry.register(self)
+        prometheus_client.ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All metrics, now."""
+        return prometheus_client.generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        yield InfoMetricFamily(
+            "dagengine_build",
+            "The running version.",
+            value={"version": importlib.metadata.version("dagengine")},
+        )
+        yield from self._levels()
+        yield from self._counts()
+        yield _histogram(
+            "dagengine_execution_duration_seconds",
+            "Time from the first fact of an execution to its last.",
+            self._monitor.execution_seconds,
+        )
+        yield _histogram(
+            "dagengine_commit_duration_seconds",
+            "Time that transactions with facts took.",
+            self._monitor.commit_seconds,
+        )
+
+    def _levels(self) -> Iterator[Metric]:
+        levels = self._monitor.levels()
+        yield GaugeMetricFamily("dagengine_executions_running", "Executions that an engine has.", levels.running)
+        yield GaugeMetricFamily("dagengine_executions_queued", "Executions that wait for an engine.", levels.queued)
+        engines = GaugeMetricFamily("dagengine_engines", "Engines by state.", labels=["state"])
+        for state in _STATES:
+            engines.add_metric([state], levels.engines.get(state, 0))
+        yield engines
+
+    def _counts(self) -> Iterator[Metric]:
+        monitor = self._monitor
+        yield CounterMetricFamily("dagengine_executions_started", "Executions that were accepted.", monitor.started)
+        yield _by_label(
+            "dagengine_executions_finished", "Executions that ended.", "status", _STATUSES, monitor.finished
+        )
+        yield CounterMetricFamily("dagengine_facts_committed", "Facts that were made durable.", monitor.committed)
+        yield _by_label(
+            "dagengine_facts_refused", "Facts that the store did not take.", "reason", _REFUSALS, monitor.refused
+        )
+        yield _by_label("dagengine_cron_occurrences", "Cron occurrences.", "outcome", _OUTCOMES, monitor.occurrences)
+        requests = CounterMetricFamily(
+            "dagengine_http_requests", "HTTP requests that were answered.", labels=["method", "status"]
+        )
+        for (method, status), count in sorted(monitor.requests.items()):
+            requests.add_metric([method, str(status)], count)
+        yield requests
+
+
+def _by_label(
+    name: str, documentation: str, label: str, expected: tuple[str, ...], counts: dict[str, int]
+) -> CounterMetricFamily:
+    """A counter whose expected series are there from the start, at 0, so that rates over them work."""
+    family = CounterMetricFamily(name, documentation, labels=[label])
+    for value in sorted({*expected, *counts}):
+        family.add_metric([value], counts.get(value, 0))
+    return family
+
+
+def _histogram(name: str, documentation: str, histogram: Histogram) -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, documentation, buckets=histogram.cumulative(), sum_value=histogram.total)

@@ -1,0 +1,271 @@
+"""The writes on the hot path, as SQL for SQLite: record an execution, dispatch it, append its facts and logs.
+
+They run on the driver's own connection: one execution costs half a dozen statements, and SQLAlchemy's part of each
+would be more than SQLite's. Called by `sqlite` on the writer's thread, inside its transaction; each function refuses
+before it has changed anything (see `writer`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from orchestrator import errors
+from orchestrator.store import base, queries, schema
+
+__all__ = ["add_logs", "append", "create_execution", "dispatch", "end_undispatched"]
+
+_COLUMNS: Final = ", ".join(f'"{name}"' for name in queries.EXECUTION_COLUMNS)
+_INPUTS: Final = "(SELECT inputs FROM execution_inputs WHERE execution = number)"
+
+_FIND_KEY: Final = f"SELECT {_COLUMNS}, {_INPUTS} FROM executions WHERE workflow = ? AND idempotency_key = ?"  # noqa: S608 - constants
+_FIND_OCCURRENCE: Final = f"SELECT {_COLUMNS}, {_INPUTS} FROM executions WHERE occurrence = ?"  # noqa: S608 - constants
+_FIND_DOCUMENT: Final = "SELECT 1 FROM documents WHERE digest = ?"
+_CREATE: Final = """
+    INSERT INTO executions (id, workflow, version, digest, status, seed, epoch, last_seq, "trigger",
+                            idempotency_key, occurrence, created_at)
+    VALUES (?, ?, ?, ?, 'queued', ?, 0, 0, ?, ?, ?, ?)"""
+_CREATE_INPUTS: Final = "INSERT INTO execution_inputs (execution, inputs) VALUES (?, ?)"
+_DISPATCH: Final = f"""
+    UPDATE executions SET epoch = epoch + 1, engine = ? WHERE id = ? AND status IN ('queued', 'running')
+    RETURNING {_COLUMNS}, {_INPUTS}"""  # noqa: S608 - constants
+
+_HEAD: Final = "SELECT number, epoch, last_seq, status, engine IS NOT NULL FROM executions WHERE id = ?"
+_POSITION: Final = f"SELECT value FROM counters WHERE name = '{schema.FACT_POSITION}'"  # noqa: S608 - a constant
+_ADVANCE_POSITION: Final = f"UPDATE counters SET value = ? WHERE name = '{schema.FACT_POSITION}'"  # noqa: S608 - a constant
+_ADD_FACT: Final = "INSERT INTO facts (position, execution, seq, epoch, payload) VALUES (?, ?, ?, ?, ?)"
+_ADVANCE: Final = "UPDATE executions SET last_seq = ? WHERE number = ?"
+_BEGIN: Final = "UPDATE executions SET last_seq = ?, status = 'running', started_at = ? WHERE number = ?"
+_END: Final = """
+    UPDATE executions SET last_seq = ?, status = ?, started_at = coalesce(started_at, ?), finished_at = ?, outputs = ?,
+                          error = ?
+    WHERE number = ?"""
+_APPLIED: Final = "DELETE FROM inbox WHERE id = ? AND execution = ?"
+_EMPTY_INBOX: Final = "DELETE FROM inbox WHERE execution = ?"
+_NUMBER: Final = "SELECT number FROM executions WHERE id = ?"
+_ADD_LOG: Final = "INSERT INTO logs (execution, epoch, node, payload) VALUES (?, ?, ?, ?)"
+
+
+class _Header(msgspec.Struct):
+    """The part of a fact that the store reads."""
+
+    at: int
+
+
+_header = msgspec.json.Decoder(_Header)
+
+
+class _Head:
+    """Where the journal of an execution ends, and what this transaction is about to change in its row."""
+
+    __slots__ = ("assigned", "changed", "ended", "epoch", "last_seq", "number", "started_at", "status", "terminal")
+
+    def __init__(self, number: int, epoch: int, last_seq: int, status: str, assigned: int) -> None:
+        self.number = number
+        self.epoch = epoch
+        self.last_seq = last_seq
+        self.status = status
+        self.assigned = bool(assigned)
+        self.ended = status in base.TERMINAL
+        self.changed = False
+        self.started_at: int | None = None
+        self.terminal: base.Terminal | None = None
+
+
+def create_execution(db: sqlite3.Connection, new: base.NewExecution) -> tuple[base.ExecutionRecord, bool]:
+    """Record an execution as `queued`, unless its idempotency key or occurrence is known."""
+    if new.idempotency_key is not None:
+        known = db.execute(_FIND_KEY, (new.workflow, new.idempotency_key)).fetchone()
+        if known is not None:
+            return queries.execution_record(known), False
+    if new.occurrence is not None:
+        known = db.execute(_FIND_OCCURRENCE, (new.occurrence,)).fetchone()
+        if known is not None:
+            return queries.execution_record(known), False
+    if db.execute(_FIND_DOCUMENT, (new.digest,)).fetchone() is None:
+        raise errors.StoreError(
+            f"Execution {new.id} cannot be recorded: no version with digest {new.digest} of {new.workflow} was ever "
+            "registered."
+        )
+    values = (
+        new.id,
+        new.workflow,
+        new.version,
+        new.digest,
+        queries.signed(new.seed),
+        new.trigger,
+        new.idempotency_key,
+        new.occurrence,
+        new.created_at,
+    )
+    number = db.execute(_CREATE, values).lastrowid
+    db.execute(_CREATE_INPUTS, (number, new.inputs))
+    record = base.ExecutionRecord(
+        id=new.id,
+        workflow=new.workflow,
+        version=new.version,
+        digest=new.digest,
+        status="queued",
+        inputs=new.inputs,
+        seed=new.seed,
+        epoch=0,
+        last_seq=0,
+        engine=None,
+        trigger=new.trigger,
+        idempotency_key=new.idempotency_key,
+        occurrence=new.occurrence,
+        outputs=None,
+        error=None,
+        created_at=new.created_at,
+        started_at=None,
+        finished_at=None,
+    )
+    return record, True
+
+
+def dispatch(db: sqlite3.Connection, executions: Sequence[str], engine: str) -> dict[str, base.ExecutionRecord]:
+    """Assign executions to `engine` with their next epoch; those that have ended are left out."""
+    dispatched = {}
+    for execution in executions:
+        if execution not in dispatched:
+            for row in db.execute(_DISPATCH, (engine, execution)).fetchall():
+                dispatched[execution] = queries.execution_record(row)
+    return dispatched
+
+
+def append(db: sqlite3.Connection, batches: Sequence[base.Batch]) -> list[base.Appended]:
+    """Append facts, conditional on epoch and position; one answer per batch, in order."""
+    heads: dict[str, _Head | None] = {}
+    answers: list[base.Appended] = []
+    rows: list[tuple[int, int, int, int, bytes]] = []
+    applied: list[tuple[str, int]] = []
+    before = position = db.execute(_POSITION).fetchone()[0]
+    for batch in batches:
+        if batch.execution not in heads:
+            heads[batch.execution] = _read_head(db, batch.execution)
+        head = heads[batch.execution]
+        if head is None:
+            answers.append(base.Appended(outcome="fenced", last_seq=0, epoch=0))
+            continue
+        if (refusal := _refusal(head, batch)) is not None:
+            answers.append(refusal)
+            continue
+        added = _take(head, batch, position, rows)
+        applied.extend((item, head.number) for item in batch.applied)
+        answers.append(
+            base.Appended(
+                outcome="committed",
+                last_seq=head.last_seq,
+                epoch=head.epoch,
+                new_from=head.last_seq - added + 1 if added else 0,
+                first_position=position + 1 if added else 0,
+            )
+        )
+        position += added
+    if position != before:
+        db.executemany(_ADD_FACT, rows)
+        db.execute(_ADVANCE_POSITION, (position,))
+    if applied:
+        db.executemany(_APPLIED, applied)
+    for head in heads.values():
+        if head is not None and head.changed:
+            _write_head(db, head)
+    return answers
+
+
+def end_undispatched(db: sqlite3.Connection, execution: str, facts: Sequence[bytes], terminal: base.Terminal) -> bool:
+    """End an execution that no engine has; False when one has it, or it has ended, or is unknown."""
+    head = _read_head(db, execution)
+    if head is None or head.ended or head.assigned:
+        return False
+    rows: list[tuple[int, int, int, int, bytes]] = []
+    position = db.execute(_POSITION).fetchone()[0]
+    batch = base.Batch(
+        execution=execution, epoch=head.epoch, first_seq=head.last_seq + 1, facts=facts, terminal=terminal
+    )
+    added = _take(head, batch, position, rows)
+    db.executemany(_ADD_FACT, rows)
+    db.execute(_ADVANCE_POSITION, (position + added,))
+    _write_head(db, head)
+    return True
+
+
+def add_logs(db: sqlite3.Connection, execution: str, epoch: int, lines: Sequence[tuple[str, bytes]]) -> None:
+    """Keep log lines; those of an unknown execution are ignored."""
+    row = db.execute(_NUMBER, (execution,)).fetchone()
+    if row is not None:
+        db.executemany(_ADD_LOG, [(row[0], epoch, node, payload) for node, payload in lines])
+
+
+def _read_head(db: sqlite3.Connection, execution: str) -> _Head | None:
+    row = db.execute(_HEAD, (execution,)).fetchone()
+    return None if row is None else _Head(*row)
+
+
+def _refusal(head: _Head, batch: base.Batch) -> base.Appended | None:
+    end = batch.first_seq + len(batch.facts) - 1
+    ended_before = head.ended and end > head.last_seq
+    if head.epoch != batch.epoch or not head.assigned or ended_before:
+        return base.Appended(outcome="fenced", last_seq=head.last_seq, epoch=head.epoch)
+    if not 1 <= batch.first_seq <= head.last_seq + 1:
+        return base.Appended(outcome="gap", last_seq=head.last_seq, epoch=head.epoch)
+    return None
+
+
+def _take(head: _Head, batch: base.Batch, position: int, rows: list[tuple[int, int, int, int, bytes]]) -> int:
+    """Add what is new in the batch to `rows` and to the head; how many facts that is."""
+    new: Sequence[bytes] = batch.facts[head.last_seq + 1 - batch.first_seq :]
+    if new:
+        rows.extend(
+            zip(
+                itertools.count(position + 1),
+                itertools.repeat(head.number),
+                itertools.count(head.last_seq + 1),
+                itertools.repeat(batch.epoch),
+                new,
+                strict=False,  # the first ones are endless
+            )
+        )
+        if head.status == "queued":
+            head.status = "running"
+            head.started_at = _at(new[0])
+        head.last_seq += len(new)
+        head.changed = True
+    last = batch.first_seq + len(batch.facts) - 1
+    if batch.terminal is not None and not head.ended and last == head.last_seq:
+        head.terminal = batch.terminal
+        head.status = batch.terminal.status
+        head.ended = head.changed = True
+    return len(new)
+
+
+def _at(fact: bytes) -> int:
+    try:
+        return _header.decode(fact).at
+    except msgspec.MsgspecError:  # the store does not judge facts: the time of their arrival is close enough
+        return time.time_ns() // 1_000
+
+
+def _write_head(db: sqlite3.Connection, head: _Head) -> None:
+    end = head.terminal
+    if end is not None:
+        values: tuple[Any, ...] = (
+            head.last_seq,
+            end.status,
+            head.started_at,
+            end.at,
+            end.outputs,
+            end.error,
+            head.number,
+        )
+        db.execute(_END, values)
+        db.execute(_EMPTY_INBOX, (head.number,))
+    elif head.started_at is not None:
+        db.execute(_BEGIN, (head.last_seq, head.started_at, head.number))
+    else:
+        db.execute(_ADVANCE, (head.last_seq, head.number))

@@ -1,0 +1,57 @@
+"""Engines, health, readiness and metrics."""
+
+from __future__ import annotations
+
+from orchestrator import verbs
+
+
+async def test_engines_are_listed(http, memory) -> None:
+    memory.engine_views = [
+        verbs.EngineView(
+            id="engine-1",
+            address="127.0.0.1:50051",
+            state="ready",
+            capacity=10,
+            running=1,
+            version="0.1.0",
+            executors=["lua"],
+            labels={"zone": "a"},
+            workflows=["greeting@1.0.0"],
+            started=3,
+        )
+    ]
+    (engine,) = (await http.get("/api/v1/engines")).json()["items"]
+    assert engine["id"] == "engine-1"
+    assert engine["labels"] == {"zone": "a"}
+
+
+async def test_a_process_that_answers_is_healthy(http) -> None:
+    response = await http.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_readiness_gives_its_reasons(http, reasons: list[str]) -> None:
+    ready = await http.get("/readyz")
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "reasons": []})
+    reasons.append("no engine is connected")
+    unready = await http.get("/readyz")
+    assert (unready.status_code, unready.json()) == (
+        503,
+        {"ready": False, "reasons": ["no engine is connected"]},
+    )
+
+
+async def test_metrics_are_prometheus_text(http) -> None:
+    response = await http.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert response.text == "# TYPE up gauge\nup 1.0\n"
+
+
+async def test_head_is_get_without_body(serving) -> None:
+    import httpx
+
+    async with httpx.AsyncClient(base_url=serving.url) as http:
+        response = await http.head("/healthz")
+    assert response.status_code == 200
+    assert response.content == b""
+    assert response.headers["content-length"] == str(len(b'{"status":"ok"}'))

@@ -1,0 +1,40 @@
+"""The drawings of one sample, as golden files: `GOLDEN=rewrite pytest tests/cli/test_graph_drawing.py` rewrites them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli import drawing, plan
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize(("name", "draw"), [("sample.mmd", drawing.mermaid), ("sample.tree.txt", drawing.tree)])
+def test_the_drawing_is_the_golden_one(name: str, draw: Callable[[plan.Plan], str], sample: plan.Plan) -> None:
+    drawn = draw(sample)
+    if os.environ.get("GOLDEN") == "rewrite":
+        (GOLDEN / name).write_text(drawn)
+    assert drawn == (GOLDEN / name).read_text()
+
+
+def test_a_chain_of_thousands_is_drawn() -> None:
+    lua = {"type": "lua", "code": "return 1"}
+    nodes = [
+        {"id": f"n{number}", "executor": lua, "dependencies": [f"n{number - 1}"] if number else []}
+        for number in range(3_000)
+    ]
+    long = plan.read({"metadata": {"id": "long", "version": "1.0.0"}, "spec": {"nodes": nodes}})
+    assert len(drawing.tree(long).splitlines()) == 3_001
+    assert drawing.mermaid(long).count("-->") == 2_999
+
+
+def test_the_command_draws_mermaid_into_a_pipe(hello: Path, dagctl: Callable[..., Any]) -> None:
+    piped, asked = dagctl("graph", str(hello)), dagctl("graph", str(hello), "--format", "tree")
+    assert piped.code == asked.code == 0
+    assert "flowchart TD" in piped.out
+    assert asked.out.splitlines()[0] == "hello@1.0.0"
