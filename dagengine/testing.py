@@ -52,9 +52,9 @@ class VirtualClock:
         finally:
             self._sleepers.pop(woken, None)
 
-    async def asleep(self, count: int = 1) -> None:
-        """Return when at least `count` sleepers wait for time to pass."""
-        while len(self._sleepers) < count:
+    async def asleep(self, count: int = 1, *, until: int | None = None) -> None:
+        """Return when at least `count` sleepers wait for time to pass; with `until`, for exactly that time."""
+        while sum(until is None or at == until for at in self._sleepers.values()) < count:
             self._slept.clear()
             await self._slept.wait()
 

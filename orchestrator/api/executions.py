@@ -99,7 +99,7 @@ class Executions:
                     "not-found",
                     "invalid-inputs",
                     "overloaded",
-                    "unavailable",
+                    "no-engine",
                     "body-too-large",
                     "unsupported-media-type",
                 ],

@@ -5,6 +5,7 @@ Schemas of views come from msgspec, the one of the workflow document from pydant
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Iterable, Sequence
@@ -76,7 +77,7 @@ _PATH_PARAMETERS: Final = {
     "executions": "Id of the execution.",
 }
 
-_ALWAYS: Final = ("bad-request", "unknown-host", "foreign-origin", "internal")
+_ALWAYS: Final = ("bad-request", "unknown-host", "foreign-origin", "internal", "unavailable")
 
 _TAGS: Final = (
     {"name": "workflows", "description": "Versioned workflow definitions."},
@@ -189,6 +190,7 @@ def _refusal(kinds: Sequence[str]) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(_TYPES, ref_template=_REF)
     (union,), _ = msgspec.json.schema_components((facts.Fact,), ref_template=_REF)

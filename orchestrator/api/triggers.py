@@ -83,7 +83,7 @@ class Triggers:
                     "invalid-inputs",
                     "execution-failed",
                     "overloaded",
-                    "unavailable",
+                    "no-engine",
                     "body-too-large",
                     "unsupported-media-type",
                 ],

@@ -13,7 +13,7 @@ from typing import Final, Literal, assert_never
 from dagengine.events import facts
 from orchestrator.cli.plan import Plan
 
-__all__ = ["Board", "Failure", "NodeProgress", "Phase", "duration", "label"]
+__all__ = ["Board", "Failure", "NodeProgress", "Phase", "duration", "first_line", "label"]
 
 Phase = Literal["pending", "running", "retrying", "succeeded", "failed", "skipped", "cancelled"]
 

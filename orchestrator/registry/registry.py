@@ -69,18 +69,8 @@ class Registry:
         Takes a document, plain values, or YAML or JSON text; `source` names it in errors. Raises SpecError with every
         problem of the document, or VersionConflict when the version exists with another content.
         """
-        async with self._changing:
-            checked = await asyncio.to_thread(self._read, document, source)
-            known = await self._known()
-            record = _record(checked, at=self._clock.now())
-            created = await self._store.add_version(record)
-            if not created:
-                stored = await self._store.version(record.workflow, record.version)
-                record = record if stored is None else stored
-            known.setdefault(record.workflow, {})[record.version] = record
-            self._keep(checked)
-            self._resolved.clear()
-            return Entry(record=record, document=checked), created
+        # Shielded: a caller that gives up half-way must not leave the store and the memory with different versions.
+        return await asyncio.shield(asyncio.ensure_future(self._register(document, source)))
 
     async def resolve(self, reference: str) -> Entry:
         """The version that `id`, `id@1.2.0`, `id@^1` or `id@latest` names.
@@ -115,24 +105,39 @@ class Registry:
 
         Raises NotFound, or InUse when executions of it have not ended, unless `force`.
         """
-        async with self._changing:
-            removed = await self._store.remove_versions(workflow, version, force=force)
-            known = await self._known()
-            if not removed:
-                raise _no_version(workflow, version, known)
-            if version is not None:
-                known.get(workflow, {}).pop(version, None)
-            if version is None or not known.get(workflow):
-                known.pop(workflow, None)
-            self._resolved.clear()
-            return removed
+        return await asyncio.shield(asyncio.ensure_future(self._remove(workflow, version, force)))
 
     async def refresh(self) -> None:
         """Read again which versions there are."""
         async with self._changing:
-            self._records = None
-            await self._known()
+            self._records = await self._load()
             self._resolved.clear()
+
+    async def _register(self, document: Document | Mapping[str, Any] | str | bytes, source: str) -> tuple[Entry, bool]:
+        async with self._changing:
+            checked = await asyncio.to_thread(self._read, document, source)
+            known = await self._known()
+            record = _record(checked, at=self._clock.now())
+            created = await self._store.add_version(record)
+            if not created:
+                record = await self._store.version(record.workflow, record.version) or record
+            known.setdefault(record.workflow, {})[record.version] = record
+            self._keep(checked)
+            self._resolved.clear()
+            return Entry(record=record, document=checked), created
+
+    async def _remove(self, workflow: str, version: str | None, force: bool) -> int:
+        async with self._changing:
+            removed = await self._store.remove_versions(workflow, version, force=force)
+            known = await self._known()
+            self._resolved.clear()
+            if version is not None:
+                known.get(workflow, {}).pop(version, None)
+            if version is None or not known.get(workflow):
+                known.pop(workflow, None)
+            if not removed:
+                raise _no_version(workflow, version, known)
+            return removed
 
     def _read(self, document: Document | Mapping[str, Any] | str | bytes, source: str) -> Document:
         if isinstance(document, (str, bytes)):
@@ -142,12 +147,16 @@ class Registry:
         return documents.from_dict(values, source=source, checks=self._checks)
 
     async def _known(self) -> dict[str, dict[str, VersionRecord]]:
-        known = self._records
-        if known is None:
-            known = {}
-            for record in await self._store.versions():
-                known.setdefault(record.workflow, {})[record.version] = record
-            self._records = known
+        if self._records is None:
+            loaded = await self._load()
+            if self._records is None:  # else somebody else's, which may have changed since
+                self._records = loaded
+        return self._records
+
+    async def _load(self) -> dict[str, dict[str, VersionRecord]]:
+        known: dict[str, dict[str, VersionRecord]] = {}
+        for record in await self._store.versions():
+            known.setdefault(record.workflow, {})[record.version] = record
         return known
 
     def _find(self, reference: WorkflowReference, known: Mapping[str, Mapping[str, VersionRecord]]) -> Entry:
@@ -191,16 +200,14 @@ def _latest(versions: Mapping[str, VersionRecord]) -> VersionRecord:
     return versions[best] if best is not None else next(iter(versions.values()))
 
 
-def _no_version(
-    workflow: str, wanted: str | None, known: Mapping[str, Mapping[str, VersionRecord]]
-) -> errors.NotFound:
+def _no_version(workflow: str, wanted: str | None, known: Mapping[str, Mapping[str, VersionRecord]]) -> errors.NotFound:
     if workflow in known:
         there = _named(_highest_first(known[workflow]))
         return errors.NotFound(f"Workflow {workflow!r} has no version {wanted!r}: there is {there}.")
     if not known:
         return errors.NotFound(f"There is no workflow {workflow!r}: none is registered yet.")
-    hint = did_you_mean(workflow, known)
-    return errors.NotFound(f"There is no workflow {workflow!r}{hint or f': there is {_named(sorted(known))}'}.".replace("?.", "?"))
+    hint = did_you_mean(workflow, known) or f": there is {_named(sorted(known))}."
+    return errors.NotFound(f"There is no workflow {workflow!r}{hint}")
 
 
 def _named(names: Sequence[str]) -> str:

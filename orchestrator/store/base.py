@@ -2,7 +2,8 @@
 
 Every method is one transaction: when it returns, what it wrote is durable; when it raises, nothing was written.
 Concurrent writes may share a transaction (group commit), but one refusal never aborts another's write. The only
-exception that leaves a store is `StoreError` (and `VersionConflict`, `InUse`, `NotFound` where a method names them).
+exception that leaves a store is `StoreError` (and `VersionConflict`, `InUse` where a method names them). A caller that
+is cancelled while it waits does not know whether it has written: ask again.
 
 Times are microseconds since the Unix epoch. Values (`inputs`, `outputs`, documents, facts) are JSON bytes.
 """
@@ -53,6 +54,7 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
 
     `idempotency_key` is unique per workflow: a second execution with the same key is not made. `trigger` says what
     started it (`api`, `http`, `cron`, …), `occurrence` which occurrence of the trigger (unique over the store).
+    `digest` is that of a version that is or was registered. `seed` has 64 bits, without sign.
     """
 
     id: str
@@ -106,7 +108,8 @@ class Terminal(msgspec.Struct, frozen=True, kw_only=True):
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Consecutive facts of one execution, the first at position `first_seq`.
 
-    `applied` holds the ids of the inbox items that facts of the batch cite: they are delivered no more.
+    `applied` holds the ids of the inbox items that facts of the batch cite: they are delivered no more. `terminal` is
+    given when the last fact of the batch is the last of the execution; its whole inbox goes then.
     """
 
     execution: str
@@ -120,9 +123,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
     """The store's answer to one batch. `last_seq` is the position of the last committed fact after it.
 
-    `committed`: everything in the batch is in the store now (also when it had been there before).
+    `committed`: everything in the batch is in the store now (also when it had been there before, and even if the
+    execution has ended since: an engine whose acknowledgement was lost sends its last facts again).
     `gap`: facts before `first_seq` are missing; send again from `last_seq + 1`.
-    `fenced`: the execution has a higher epoch, or has ended, or is unknown; `epoch` is the one in force (0: unknown).
+    `fenced`: the batch has another epoch than the execution, or the execution has ended before it, or no engine has
+    it (it was never dispatched, or was released), or it is unknown; `epoch` is the one in force (0: unknown).
     """
 
     outcome: Literal["committed", "gap", "fenced"]
@@ -200,6 +205,7 @@ class Store(Protocol):
         """Record an execution as `queued`; True with it when it is new.
 
         When the idempotency key or the occurrence is known, the execution that has it is returned with False.
+        Raises StoreError when the digest is that of no version that was ever registered, or the id is taken.
         """
 
     async def execution(self, execution: str) -> ExecutionRecord | None:
@@ -228,7 +234,10 @@ class Store(Protocol):
         """Take an execution back from its engine (which refused it), if `epoch` is still in force."""
 
     async def append(self, batches: Sequence[Batch]) -> list[Appended]:
-        """Append facts, conditional on epoch and position; one answer per batch, in order."""
+        """Append facts, conditional on epoch and position; one answer per batch, in order.
+
+        The first fact of an execution makes it `running`, `started_at` the fact's own time; `terminal` ends it.
+        """
 
     async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[StoredFact]:
         """Committed facts of an execution after position `after`, in order."""
@@ -236,13 +245,19 @@ class Store(Protocol):
     # --- inbox, logs, triggers ---
 
     async def add_inbox(self, item: InboxItem) -> bool:
-        """Keep a command for an execution; False when the execution has ended or is unknown."""
+        """Keep a command for an execution; False when the execution has ended or is unknown.
+
+        A command whose id is kept already is kept once, and answered with True.
+        """
 
     async def inbox(self, execution: str | None = None) -> list[InboxItem]:
         """Commands that no committed fact cites yet, oldest first."""
 
     async def end_undispatched(self, execution: str, facts: Sequence[bytes], terminal: Terminal) -> bool:
-        """End an execution that no engine has; False when one has it, or it has ended."""
+        """End an execution that no engine has; False when one has it, or it has ended, or is unknown.
+
+        `facts` follow the last committed one, under the epoch in force. Its inbox goes.
+        """
 
     async def add_logs(self, execution: str, epoch: int, lines: Sequence[tuple[str, bytes]]) -> None:
         """Keep log lines, each `(node, JSON of LogLine)`. Unknown executions are ignored."""

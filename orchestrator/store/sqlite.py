@@ -192,7 +192,9 @@ class SQLiteStore:
             try:
                 self._connection = sqlite_connection.Connection(path, self.name)
                 self._prepare(self._connection)
-            except (sqlite3.Error, sa.exc.SQLAlchemyError, OSError) as error:
+            except errors.OrchestratorError:
+                raise
+            except Exception as error:
                 raise sqlite_connection.explained(error, self.name) from error
             if path is not None:
                 self._readers = sqlite_connection.Readers(path, self.name)

@@ -59,11 +59,11 @@ def make_parent(path: Path) -> None:
 
 
 def explained(error: Exception, name: str) -> errors.OrchestratorError:
-    """What callers get to see for an exception of the database called `name`; caused by it."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
+    """What callers get to see for an exception of the database called `name`: a refusal as it is, the rest caused by it."""
     if isinstance(error, errors.OrchestratorError):
-        fresh = type(error)(*error.args)
-    elif isinstance(cause, sqlite3.Error):
+        return error
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
+    if isinstance(cause, sqlite3.Error):
         fresh = errors.StoreError(f"{name}: {_advice(str(cause))}.")
     else:
         fresh = errors.StoreError(f"{name}: {type(cause).__name__}: {cause}")
@@ -166,7 +166,7 @@ class Readers:
         try:
             return run(self._connection())
         except Exception as error:
-            raise explained(error, self._name) from error
+            raise explained(error, self._name) from error  # queries refuse nothing, so it is never the same
 
     def _connection(self) -> sa.Connection:
         connection: sa.Connection | None = getattr(self._local, "connection", None)

@@ -52,7 +52,7 @@ class Database(Protocol):
         """Whether the transaction is still open and nothing was changed in it since `mark`."""
 
     def explain(self, error: Exception) -> errors.OrchestratorError:
-        """What callers get to see for an exception; a new one each time, caused by `error`."""
+        """What callers get to see for an exception: a refusal as it is, the rest in a new StoreError caused by it."""
 
 
 class _Write:

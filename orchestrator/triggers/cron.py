@@ -149,8 +149,17 @@ class CronService:
             await self._deal_with(workflow, occurrence.at)
         if len(due.occurrences) == _AT_ONCE:
             return now
+        self._move_on(workflow)
         upcoming = timeline.upcoming(now)
         return upcoming if upcoming is not None else now + _LOOK_AGAIN
+
+    def _move_on(self, workflow: str) -> None:
+        """Everything up to the last look at the versions is over, also where no schedule was in force.
+
+        Else removing a version would bring back, as missed, what the version below it was not to start then.
+        """
+        if self._read_at is not None:
+            self._done[workflow] = max(self._done[workflow] or 0, self._read_at - SECOND)
 
     async def _begin(self, occurrence: Occurrence) -> bool:
         """Start one execution; False when that is to be tried again."""

@@ -135,7 +135,7 @@ class Memory:
             status="running",
             created_at=NOW + len(self.views),
             trigger=trigger,
-            inputs=msgspec.Raw(msgspec.json.encode(inputs)),
+            inputs=msgspec.Raw(msgspec.json.encode(dict(inputs or {}))),
         )
         self.views[view.id] = view
         self.journals[view.id] = []
@@ -291,7 +291,7 @@ class Described:
         await response.aread()
         operation = self.operation(response.request.method, response.request.url.path)
         if operation is None:  # nothing is said about paths and methods that are not offered
-            assert response.status_code in (403, 404, 405, 421)
+            assert response.status_code in (403, 404, 405, 421) or response.request.url.path == "/openapi.json"
             return
         described = operation["responses"][str(response.status_code)]
         media_type = response.headers["content-type"].partition(";")[0]

@@ -11,6 +11,7 @@ import pytest
 
 from dagengine.errors import InputError, Problem
 from dagengine.events import facts
+from dagengine.executors.base import LogLine
 from orchestrator import verbs
 
 START = "/api/v1/workflows/greeting/executions"
@@ -215,10 +216,11 @@ async def test_facts_are_read_after_a_position(http, registered) -> None:
 async def test_logs_are_read_by_node_and_position(http, registered) -> None:
     await registered.start("slow")
     for n, node in enumerate(("a", "b", "a", "a"), start=1):
-        line = msgspec.json.encode({"node": node, "text": f"line {n}"})
-        registered.lines["x1"].append(verbs.LogView(id=n, line=msgspec.Raw(line)))
-    items = (await http.get(f"{PATH}/x1/logs?node=a&after=1&limit=1")).json()["items"]
-    assert items == [{"id": 3, "line": {"node": "a", "text": "line 3"}}]
+        line = LogLine(execution="x1", node=node, attempt=1, line=n, at=n, text=f"line {n}")
+        registered.lines["x1"].append(verbs.LogView(id=n, line=msgspec.Raw(msgspec.json.encode(line))))
+    (item,) = (await http.get(f"{PATH}/x1/logs?node=a&after=1&limit=1")).json()["items"]
+    assert item["id"] == 3
+    assert item["line"]["text"] == "line 3"
 
 
 async def test_a_cancellation_is_recorded_with_its_reason(http, registered) -> None:

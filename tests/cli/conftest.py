@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,11 @@ class Answer:
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No command sees what the developer's own shell or `dagctl dev` has set."""
     for name in ("DAGCTL_SERVER", "DAGENGINE_TOKEN", "DAGENGINE_TOKEN_FILE", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DAGCTL_CONFIG", str(tmp_path / "dagctl.json"))
-    yield
 
 
 @pytest.fixture

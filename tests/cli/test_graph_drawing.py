@@ -1,4 +1,4 @@
-"""The drawings of one sample, as golden files: `GOLDEN=rewrite pytest tests/cli/test_graph_drawing.py` rewrites them."""
+"""The drawings of one sample are golden files: `GOLDEN=rewrite pytest tests/cli/test_graph_drawing.py` renews them."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ local pcall, setmetatable, rawget = pcall, setmetatable, rawget
 local create, resume, running, status, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.status, coroutine.yield
 local close, yieldable = coroutine.close, coroutine.isyieldable
 
-local PACE <const> = 2000      -- instructions from one hook to the next
+local PACE <const> = 2048      -- instructions from one hook to the next
 local LAST_PACE <const> = 64   -- the same once the script is stopped: enough to get to the host, and no more
 local ASK_EVERY <const> = 0.005 -- seconds of processor time between two questions to the host
 local SLOW <const> = 0.001     -- a hook interval that took longer was spent in C: watch more closely
@@ -46,17 +46,22 @@ local function ask(now)
   if reason then stop(reason) end
 end
 
+-- The time that changing the pace takes is not the script's: it grows with the depth of the stack.
+local function change_pace(to)
+  pace = to
+  sethook(hook, "", to)
+  hooked = clock()
+end
+
 function hook()
   if guard.reason then error(STOPPED, 0) end
   local now = clock()
   local spent = now - hooked
   hooked = now
   if spent > SLOW then
-    pace = pace > 128 and pace // 8 or 16
-    sethook(hook, "", pace)
+    if pace > 16 then change_pace(pace // 8) end
   elseif pace < PACE and spent < SLOW / 8 then
-    pace = pace * 2
-    sethook(hook, "", pace)
+    change_pace(pace * 2)
   end
   if now - asked >= ASK_EVERY then ask(now) end
 end

@@ -1,0 +1,275 @@
+"""`Orchestrator`: everything put together. The only place that knows which adapters there are.
+
+Embedded, it is a library::
+
+    async with Orchestrator() as orch:
+        orch.register_engine("engine-1", DAGEngine())
+        await orch.register_workflow("hello", "1.0.0", workflow)
+        outputs = await orch.execute_workflow("hello", {"name": "Ada"})
+
+With `engines=["host:port", …]` and `serve`, the same object is the distributed one: `dag-orchestrator` is no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata as distribution
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from dagengine.app import DAGEngine
+from dagengine.clock import Clock, SystemClock
+from dagengine.errors import Problem
+from dagengine.executors.lua.check import check as check_lua
+from dagengine.server.host import Host
+from dagengine.spec.builder import Workflow
+from dagengine.spec.model import Document
+from orchestrator.discovery.base import Discovery
+from orchestrator.discovery.in_process import InProcessDiscovery
+from orchestrator.discovery.static import StaticDiscovery, parse_addresses
+from orchestrator.dispatcher.dispatcher import Dispatcher
+from orchestrator.dispatcher.placement import Strategy
+from orchestrator.monitor.counts import Levels
+from orchestrator.monitor.monitor import Monitor
+from orchestrator.registry.registry import Registry
+from orchestrator.service import Service
+from orchestrator.store.base import Store
+from orchestrator.store.sqlite import SQLiteStore
+from orchestrator.transport.base import Transport
+from orchestrator.transport.grpc_link import TLS, GrpcTransport
+from orchestrator.transport.in_process import InProcessTransport
+from orchestrator.transport.session import Identity
+from orchestrator.triggers import cron, http
+from orchestrator.verbs import Registration
+
+if TYPE_CHECKING:
+    from orchestrator.api import server as rest
+
+__all__ = ["Options", "Orchestrator"]
+
+EMBEDDED_CAPACITY = 100
+"""Executions that an engine in this process runs at a time, unless it is registered with another number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How an orchestrator behaves; every default is one to live with.
+
+    `engine_lost_after` and `trigger_wait` are in seconds, `max_body` in bytes; `queue_limit` counts executions that
+    wait for an engine. `token` is what engines, and users of the REST interface, must know. `tls` is for sessions.
+    """
+
+    strategy: Strategy = "consistent-hash"
+    queue_limit: int = 10_000
+    engine_lost_after: float = 30.0
+    trigger_wait: float = 30.0
+    max_body: int = 8 * 1024 * 1024
+    token: SecretStr | None = None
+    tls: TLS | None = None
+    allowed_hosts: tuple[str, ...] = field(default=())
+
+
+class Orchestrator(Service):
+    """Keeps workflows, finds engines, runs executions. Use it as a context manager.
+
+    `database_url` is `sqlite:///file.db`, or `sqlite://` for a store that is gone with the process. `engines` are
+    addresses, `host:port`, of engine processes; engines in this process are added with `register_engine`.
+    """
+
+    def __init__(
+        self,
+        database_url: str = "sqlite://",
+        *,
+        engines: Iterable[str] = (),
+        options: Options | None = None,
+        clock: Clock | None = None,
+        monitor: Monitor | None = None,
+    ) -> None:
+        self.options = options or Options()
+        self.monitor = monitor or Monitor()
+        self._store: Store = SQLiteStore(database_url)
+        self._clock = clock or SystemClock()
+        self._table = http.HTTPTriggerTable()
+        self._registry = Registry(
+            self._store, checks=(check_lua, cron.check, http.check, self._check_trigger), clock=self._clock
+        )
+        self._dispatcher = Dispatcher(
+            self._store,
+            clock=self._clock,
+            monitor=self.monitor,
+            strategy=self.options.strategy,
+            queue_limit=self.options.queue_limit,
+            engine_lost_after=self.options.engine_lost_after,
+        )
+        self._cron = cron.CronService(self._start_occurrence, self._store, self._clock, monitor=self.monitor)
+        self._static = StaticDiscovery(parse_addresses(",".join(engines)))
+        self._local = InProcessDiscovery()
+        self._hosts: dict[str, tuple[Host, DAGEngine]] = {}
+        self._transports: dict[str, Transport] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._opened = False
+        self.monitor.attach(self._levels)
+        super().__init__(
+            store=self._store,
+            registry=self._registry,
+            dispatcher=self._dispatcher,
+            clock=self._clock,
+            versions_changed=self._versions_changed,
+        )
+
+    # --- life ---
+
+    async def open(self) -> None:
+        """Open the store, go on with what has not ended, and look for engines. Raises StoreError."""
+        await self._store.open()
+        try:
+            token = self.options.token.get_secret_value() if self.options.token is not None else None
+            identity = Identity(orchestrator=uuid.uuid4().hex, incarnation=await self._store.incarnation(), token=token)
+            # An engine in this process needs no proof: who can register one is in this process already.
+            local = InProcessTransport(Identity(orchestrator=identity.orchestrator, incarnation=identity.incarnation))
+            for name, (host, _) in self._hosts.items():
+                local.register(name, host.session)
+            self._transports = {"in-process": local, "grpc": GrpcTransport(identity, tls=self.options.tls)}
+            self._local_transport = local
+            await self._dispatcher.open()
+            await self._versions_changed()
+        except BaseException:
+            await self._store.close()
+            raise
+        for work in (self._follow(self._static), self._follow(self._local), self._cron.run()):
+            self._tasks.append(asyncio.create_task(work))
+        self._opened = True
+
+    async def close(self) -> None:
+        """Stop, in order: no new starts, no sessions, then the store. Engines in this process are closed, too."""
+        self._opened = False
+        await asyncio.gather(self._static.close(), self._local.close())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self._dispatcher.close()
+        for host, engine in self._hosts.values():
+            await host.close()
+            await engine.close()
+        await self._store.close()
+
+    async def __aenter__(self) -> Orchestrator:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    # --- engines ---
+
+    def register_engine(self, name: str, engine: DAGEngine, *, capacity: int = EMBEDDED_CAPACITY) -> None:
+        """Add an engine that lives in this process; it is closed together with the orchestrator. Raises Conflict."""
+        self._local.register(name)
+        host = Host(engine, engine_id=name, version=distribution.version("dagengine"), capacity=capacity)
+        self._hosts[name] = (host, engine)
+        if self._opened:
+            self._local_transport.register(name, host.session)
+
+    async def _follow(self, discovery: Discovery) -> None:
+        """Keep links to exactly the engines that a discovery names."""
+        linked: set[str] = set()
+        async for wanted in discovery.watch():
+            targets = {address.target: address for address in wanted}
+            for target in linked - targets.keys():
+                await self._dispatcher.remove_link(target)
+            for target in targets.keys() - linked:
+                self._dispatcher.add_link(self._transports[targets[target].transport], target)
+            linked = set(targets)
+
+    # --- workflows from code ---
+
+    async def register_workflow(
+        self,
+        workflow_id: str,
+        version: str,
+        builder: Workflow | Document | Callable[[], Workflow],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Registration:
+        """Register what a builder has built as `workflow_id@version`.
+
+        `builder` is a `Workflow`, a `Document`, or a function that makes a `Workflow`; `metadata` (`name`,
+        `description`, `labels`, `annotations`) replaces its own. Python functions of a `Workflow` become known to the
+        engines in this process. Raises SpecError, VersionConflict.
+        """
+        made = builder if isinstance(builder, Workflow | Document) else builder()
+        if isinstance(made, Workflow):
+            for _, engine in self._hosts.values():
+                for name, function in made.functions.items():
+                    engine.register(name, function)
+        document = (made.build() if isinstance(made, Workflow) else made).to_dict()
+        document["metadata"] |= {"id": workflow_id, "version": version, **(metadata or {})}
+        return await self.apply(document)
+
+    def _check_trigger(self, document: Document) -> Iterator[Problem]:
+        problem = self._table.conflict(document)
+        if problem is not None:
+            yield problem
+
+    async def _versions_changed(self) -> None:
+        self._table = http.HTTPTriggerTable(await self._registry.records())
+        self._cron.refresh()
+
+    async def _start_occurrence(
+        self, reference: str, inputs: Mapping[str, Any], *, trigger: str, occurrence: str
+    ) -> object:
+        return await self.start(reference, inputs, trigger=trigger, occurrence=occurrence)
+
+    # --- the doors ---
+
+    async def serve(
+        self, host: str = "127.0.0.1", port: int = 0, *, tls: rest.TLS | None = None, grace: float = 10.0
+    ) -> rest.Serving:
+        """Offer the REST interface; `port` 0 takes a free one. Stop it before the orchestrator is closed.
+
+        Raises SettingsError when the address cannot be had, or is beyond loopback while there is no token.
+        """
+        from orchestrator.api import server
+        from orchestrator.api.app import create_app
+
+        application = create_app(
+            self,
+            metrics=self.monitor.metrics,
+            readiness=self.readiness,
+            http_triggers=lambda method, path: self._table.reference(method, path),
+            token=self.options.token,
+            allowed_hosts=self.options.allowed_hosts,
+            max_body=self.options.max_body,
+            trigger_wait=self.options.trigger_wait,
+        )
+        return await server.start(application, host=host, port=port, tls=tls, grace=grace)
+
+    @contextlib.asynccontextmanager
+    async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[rest.Serving]:
+        """`serve` around a block."""
+        served = await self.serve(host, port)
+        try:
+            yield served
+        finally:
+            await served.stop()
+
+    def readiness(self) -> list[str]:
+        """Why executions cannot run now; empty when they can."""
+        if not self._opened:
+            return ["the orchestrator is not open"]
+        if not any(engine.state == "ready" for engine in self._dispatcher.engines()):
+            return ["no engine is connected and ready"]
+        return []
+
+    def _levels(self) -> Levels:
+        return Levels(
+            running=self._dispatcher.running,
+            queued=self._dispatcher.queued,
+            engines=Counter(engine.state for engine in self._dispatcher.engines()),
+        )
