@@ -25,8 +25,9 @@ from pydantic import SecretStr
 
 from dagengine.app import DAGEngine
 from dagengine.clock import Clock, SystemClock
-from dagengine.errors import Problem
+from dagengine.errors import Problem, SettingsError
 from dagengine.executors.lua.check import check as check_lua
+from dagengine.server import security
 from dagengine.server.host import Host
 from dagengine.spec.builder import Workflow
 from dagengine.spec.model import Document
@@ -37,6 +38,7 @@ from orchestrator.dispatcher.dispatcher import Dispatcher
 from orchestrator.dispatcher.placement import Strategy
 from orchestrator.monitor.counts import Levels
 from orchestrator.monitor.monitor import Monitor
+from orchestrator.monitor.requests import CountRequests
 from orchestrator.registry.registry import Registry
 from orchestrator.service import Service
 from orchestrator.store.base import Store
@@ -61,14 +63,18 @@ EMBEDDED_CAPACITY = 100
 class Options:
     """How an orchestrator behaves; every default is one to live with.
 
-    `engine_lost_after` and `trigger_wait` are in seconds, `max_body` in bytes; `queue_limit` counts executions that
-    wait for an engine. `token` is what engines, and users of the REST interface, must know. `tls` is for sessions.
+    `engine_lost_after`, `trigger_wait` and `cron_catch_up` are in seconds, `max_body` in bytes; `queue_limit` counts
+    executions that wait for an engine. `token` is what engines, and users of the REST interface, must know. `tls` is
+    for sessions. `name` is how engines log this orchestrator; without one it is a random id.
     """
+
+    name: str = ""
 
     strategy: Strategy = "consistent-hash"
     queue_limit: int = 10_000
     engine_lost_after: float = 30.0
     trigger_wait: float = 30.0
+    cron_catch_up: float = 3_600.0
     max_body: int = 8 * 1024 * 1024
     token: SecretStr | None = None
     tls: TLS | None = None
@@ -107,7 +113,13 @@ class Orchestrator(Service):
             queue_limit=self.options.queue_limit,
             engine_lost_after=self.options.engine_lost_after,
         )
-        self._cron = cron.CronService(self._start_occurrence, self._store, self._clock, monitor=self.monitor)
+        self._cron = cron.CronService(
+            self._start_occurrence,
+            self._store,
+            self._clock,
+            monitor=self.monitor,
+            window=round(self.options.cron_catch_up * 1e6),
+        )
         self._static = StaticDiscovery(parse_addresses(",".join(engines)))
         self._local = InProcessDiscovery()
         self._hosts: dict[str, tuple[Host, DAGEngine]] = {}
@@ -130,7 +142,11 @@ class Orchestrator(Service):
         await self._store.open()
         try:
             token = self.options.token.get_secret_value() if self.options.token is not None else None
-            identity = Identity(orchestrator=uuid.uuid4().hex, incarnation=await self._store.incarnation(), token=token)
+            identity = Identity(
+                orchestrator=self.options.name or uuid.uuid4().hex,
+                incarnation=await self._store.incarnation(),
+                token=token,
+            )
             # An engine in this process needs no proof: who can register one is in this process already.
             local = InProcessTransport(Identity(orchestrator=identity.orchestrator, incarnation=identity.incarnation))
             for name, (host, _) in self._hosts.items():
@@ -156,7 +172,7 @@ class Orchestrator(Service):
         self._tasks.clear()
         await self._dispatcher.close()
         for host, engine in self._hosts.values():
-            await host.close()
+            host.close()
             await engine.close()
         await self._store.close()
 
@@ -238,6 +254,11 @@ class Orchestrator(Service):
         from orchestrator.api import server
         from orchestrator.api.app import create_app
 
+        if self.options.token is None and not (tls and tls.client_ca) and not security.is_loopback(host):
+            raise SettingsError(
+                f"refusing to listen on {host} without a way to tell clients from strangers: "
+                "give a token, or TLS with a CA of clients' certificates, or listen on 127.0.0.1"
+            )
         application = create_app(
             self,
             metrics=self.monitor.metrics,
@@ -248,6 +269,7 @@ class Orchestrator(Service):
             max_body=self.options.max_body,
             trigger_wait=self.options.trigger_wait,
         )
+        application.add_middleware(CountRequests, monitor=self.monitor)
         return await server.start(application, host=host, port=port, tls=tls, grace=grace)
 
     @contextlib.asynccontextmanager

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from dagengine.errors import ExecutionFailed
 from dagengine.events import facts
 from orchestrator.verbs import ExecutionView, Verbs
@@ -22,8 +20,7 @@ _ENDINGS = {"failed": "has failed", "cancelled": "was cancelled"}
 async def outputs_of(verbs: Verbs, view: ExecutionView) -> dict[str, Any]:
     """The outputs of an execution that has ended. Raises ExecutionFailed with the failed nodes unless it succeeded."""
     if view.status == "succeeded":
-        outputs: dict[str, Any] = msgspec.json.decode(view.outputs or b"{}")
-        return outputs
+        return view.outputs or {}
     why = f": {view.error.message}" if view.error is not None else ""
     raise ExecutionFailed(
         f"execution {view.id} of {view.workflow}@{view.version} {_ENDINGS[view.status]}{why}",

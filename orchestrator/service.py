@@ -263,8 +263,8 @@ class Service:
             last_seq=record.last_seq,
             started_at=record.started_at,
             finished_at=record.finished_at,
-            inputs=None if brief else msgspec.Raw(record.inputs),
-            outputs=None if brief or record.outputs is None else msgspec.Raw(record.outputs),
+            inputs=None if brief else orjson.loads(record.inputs),
+            outputs=None if brief or record.outputs is None else orjson.loads(record.outputs),
             error=None if record.error is None else msgspec.json.decode(record.error, type=ErrorInfo),
             waiting_on=self._dispatcher.waiting_on(record.id) if record.status not in TERMINAL else None,
         )

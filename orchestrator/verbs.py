@@ -69,8 +69,10 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     last_seq: int = 0
     started_at: int | None = None
     finished_at: int | None = None
-    inputs: msgspec.Raw | None = None
-    outputs: msgspec.Raw | None = None
+    inputs: dict[str, Any] | None = None
+    """None where executions are listed."""
+    outputs: dict[str, Any] | None = None
+    """None where executions are listed, and unless it succeeded."""
     error: ErrorInfo | None = None
     waiting_on: str | None = None
     """Why it is not running: `no_engine`, `engines_full`, … (with `queued` only)."""

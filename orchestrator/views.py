@@ -89,4 +89,4 @@ class TriggerAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     url: str
     """Path of the execution."""
     status: Status
-    outputs: msgspec.Raw | None = None
+    outputs: dict[str, Any] | None = None

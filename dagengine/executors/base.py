@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from dagengine.events.facts import Conclusion, ErrorInfo
+from dagengine.events.logs import LogLine
 
 __all__ = [
     "Evaluation",
@@ -95,19 +96,6 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     result: Value = b"null"
     error: ErrorInfo | None = None
     elapsed: int = 0
-
-
-class LogLine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """One line that a node printed. `line` counts from 1 within the attempt; `at` is microseconds since the epoch."""
-
-    execution: str
-    node: str
-    index: int | None = None
-    attempt: int
-    line: int
-    at: int
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    text: str
 
 
 LogSink = Callable[[LogLine], None]

@@ -52,6 +52,8 @@ class Identity:
 
 def is_loopback(host: str) -> bool:
     """Whether `host` (an address or a name) leads to this machine alone. SettingsError when it leads nowhere."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

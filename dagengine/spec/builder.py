@@ -21,7 +21,6 @@ that the document calls them by; the engine that runs the workflow in this proce
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
@@ -41,8 +40,8 @@ S = TypeVar("S", bound="Iterable[NodeRef]")
 Dependencies: TypeAlias = "str | NodeRef | Iterable[str | NodeRef]"
 """One node or several, by id or by reference."""
 
-Timeout: TypeAlias = str | float | timedelta | None
-"""A text such as `5m`, a number of seconds, or a timedelta."""
+Timeout: TypeAlias = str | float | None
+"""A text such as `5m` or `1h30m`, or a number of seconds."""
 
 
 class PythonOptions(TypedDict, total=False):
@@ -127,7 +126,7 @@ class Workflow:
         self.id = id
         self.version = version
         self.functions: dict[str, Callable[..., Any]] = {}
-        """The functions of the nodes, by the name that the document calls them by (`workflow.node`)."""
+        """The functions of the nodes, by the name that the document calls them by (`workflow@version.node`)."""
         self._metadata = _present(
             id=id, version=version, name=name, description=description, labels=labels, annotations=annotations
         )
@@ -263,7 +262,7 @@ class Workflow:
         depends_on: Dependencies | None,
         fields: dict[str, Any],
     ) -> PythonNodeRef[P, R]:
-        registered = f"{self.id}.{id_}"
+        registered = f"{self.id}@{self.version}.{id_}"
         executor = {"type": "python", "function": registered, **({"pure": True} if pure else {})}
         implied = function_binding.named_nodes(function, self._by_id, given=args) if depends_on is None else depends_on
         self._add(id_, executor, implied, fields)
@@ -311,8 +310,6 @@ def _fields(
     description: str,
 ) -> dict[str, Any]:
     """The fields that all nodes share, as a document has them."""
-    if isinstance(timeout, timedelta):
-        timeout = f"{timeout // timedelta(microseconds=1)}us"
     if isinstance(retry, Retry):
         retry = retry.model_dump(mode="json", exclude_defaults=True)
     shared = {"foreach": foreach, "when": when, "run_if": run_if, "retry": retry, "timeout": timeout}

@@ -126,4 +126,4 @@ def _where(parsed: Source, path: Path) -> str:
 def error(source: str, problems: Sequence[Problem]) -> SpecError:
     """The error that carries `problems`; `source` says what they are the problems of."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return SpecError(f"{source or 'the workflow document'} has {count}:", problems)
+    return SpecError(f"{source or 'the workflow document'} has {count}", problems)

@@ -38,6 +38,7 @@ FORMATS: Final = {
 }
 """The values of `format` that are checked, and what each expects."""
 
+_HIDDEN: Final = "a value that is not shown"
 _KINDS: Final = {
     "string": "text",
     "integer": "a whole number",
@@ -64,12 +65,15 @@ _BOUNDS: Final = {
 }
 
 
-def explained(errors: Iterable[Any], base: Path = ()) -> list[Finding]:
-    """Findings, each once, for errors of `jsonschema_rs`; their paths begin with `base`."""
-    return list(dict.fromkeys(finding for error in errors for finding in _explain(error, base)))
+def explained(errors: Iterable[Any], base: Path = (), *, hidden: bool = False) -> list[Finding]:
+    """Findings, each once, for errors of `jsonschema_rs`; their paths begin with `base`.
+
+    With `hidden`, no value is told, for values that are secret.
+    """
+    return list(dict.fromkeys(finding for error in errors for finding in _explain(error, base, hidden)))
 
 
-def _explain(error: Any, base: Path) -> Iterator[Finding]:
+def _explain(error: Any, base: Path, hidden: bool) -> Iterator[Finding]:
     path: Path = (*base, *error.instance_path)
     kind = error.kind
     match kind.name:
@@ -79,50 +83,50 @@ def _explain(error: Any, base: Path) -> Iterator[Finding]:
             for name in kind.unexpected:
                 yield Finding((*path, name), f"unknown field {name!r}")
         case "propertyNames":
-            for inner in explained([kind.error]):
+            for inner in explained([kind.error], hidden=hidden):
                 yield Finding(path, f"a name of a field is wrong: {inner.message}")
         case _:
-            yield Finding(path, _sentence(error, kind))
+            yield Finding(path, _sentence(kind, error.instance, _HIDDEN if hidden else show(error.instance)))
 
 
-def _sentence(error: Any, kind: Any) -> str:
-    name, given = kind.name, error.instance
+def _sentence(kind: Any, given: Any, shown: str) -> str:
+    name = kind.name
     if name in _COUNTS:
         words, unit = _COUNTS[name]
         return f"{words} {kind.limit} {unit}{'' if kind.limit == 1 else 's'}, has {len(given)}"
     if name in _BOUNDS:
-        return f"{_BOUNDS[name]} {show(kind.value)}, got {show(given)}"
+        return f"{_BOUNDS[name]} {show(kind.value)}, got {shown}"
     match name:
         case "type":
             expected = " or ".join(sorted(_KINDS.get(word, word) for word in kind.types))
             fraction = "integer" in kind.types and isinstance(given, float)
-            return f"expected {expected}, got {show(given) if fraction else describe(given)}"
+            return f"expected {expected}, got {shown if fraction else describe(given)}"
         case "enum":
             hint = (
                 did_you_mean(given, [option for option in kind.options if isinstance(option, str)])
                 if isinstance(given, str)
                 else ""
             )
-            return f"must be one of {', '.join(show(option) for option in kind.options)}; got {show(given)}{hint}"
+            return f"must be one of {', '.join(show(option) for option in kind.options)}; got {shown}{hint}"
         case "const":
-            return f"must be {show(kind.expected_value)}, got {show(given)}"
+            return f"must be {show(kind.expected_value)}, got {shown}"
         case "pattern":
-            return f"{show(given)} does not match the pattern {kind.pattern}"
+            return f"{shown} does not match the pattern {kind.pattern}"
         case "format":
-            return f"{show(given)} is not {FORMATS.get(kind.format, kind.format)}"
+            return f"{shown} is not {FORMATS.get(kind.format, kind.format)}"
         case "uniqueItems":
             return "the same item is there twice"
         case "anyOf" | "oneOf" if hasattr(kind, "context"):
-            return _alternatives(kind)
+            return _alternatives(kind, hidden=shown == _HIDDEN)
         case "contains":
             return "none of the items is what at least one must be"
         case "not":
-            return f"{show(given)} is what it must not be"
-    return f"{show(given)} is not allowed"
+            return f"{shown} is what it must not be"
+    return f"{shown} is not allowed"
 
 
-def _alternatives(kind: Any) -> str:
-    branches = [explained(branch) for branch in kind.context]
+def _alternatives(kind: Any, *, hidden: bool) -> str:
+    branches = [explained(branch, hidden=hidden) for branch in kind.context]
     if not all(branches):
         return "fits more than one of the alternatives of which it may fit one"
     reasons = list(dict.fromkeys(branch[0].message for branch in branches))

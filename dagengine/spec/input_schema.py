@@ -48,21 +48,25 @@ _TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "str
 class InputValidator:
     """Checks values against one schema. Made by `validator`."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, *, secret: bool) -> None:
         self._compiled = compiled
+        self._secret = secret
 
     def accepts(self, value: object) -> bool:
         """Whether `value`, made of JSON values only, fits the schema. Well below a microsecond for a small one."""
         return bool(self._compiled.is_valid(value))
 
     def findings(self, value: object, path: Path) -> list[Finding]:
-        """Everything in `value` that does not fit; `path` is where the value is."""
-        return explained(self._compiled.iter_errors(value), path)
+        """Everything in `value` that does not fit; `path` is where the value is.
+
+        Values of an input that is `writeOnly` are not told.
+        """
+        return explained(self._compiled.iter_errors(value), path, hidden=self._secret)
 
 
 def validator(schema: Mapping[str, object]) -> InputValidator:
     """A validator of a schema in which `findings` found nothing. Takes some 100 µs."""
-    return InputValidator(_compile(dict(schema)))
+    return InputValidator(_compile(dict(schema)), secret=schema.get("writeOnly") is True)
 
 
 def findings(inputs: Mapping[str, object], path: Path) -> tuple[list[Finding], dict[str, InputValidator]]:

@@ -39,7 +39,7 @@ def check_inputs(document: Document, inputs: Mapping[str, object]) -> dict[str, 
                 values[name] = copy.deepcopy(schema["default"])
     if findings:
         problems = [Problem(path=format_path(path), message=message) for path, message in findings]
-        raise InputError(f"the inputs do not fit workflow {document.reference}:", problems)
+        raise InputError(f"the inputs do not fit workflow {document.reference}", problems)
     return values
 
 
@@ -62,6 +62,6 @@ def _validators(document: Document) -> dict[str, InputValidator]:
     if found is None:
         found = {name: input_schema.validator(schema) for name, schema in document.spec.inputs.items()}
         while len(_compiled) >= _MAX_DOCUMENTS:
-            _compiled.pop(list(_compiled)[0], None)  # noqa: RUF015 - one step, so that another thread cannot get between
+            _compiled.pop(list(_compiled)[0], None)  # noqa: RUF015 - one step: threads cannot interfere
         _compiled[digest] = found
     return found

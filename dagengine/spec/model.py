@@ -80,7 +80,7 @@ class PythonExecutor(_Executor):
 
     type: Literal["python"] = "python"
     function: str = Field(
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.@+-]*$",
         description="The name under which the engine registered the function.",
     )
     args: dict[str, JsonValue] = Field(
@@ -175,7 +175,7 @@ class Metadata(_Model):
 
     id: Identifier
     name: str = ""
-    version: str = Field(description="Semantic version (https://semver.org), for example 1.0.0.")
+    version: str = Field(max_length=128, description="Semantic version (https://semver.org), for example 1.0.0.")
     description: str = ""
     labels: dict[str, str] = Field(default_factory=dict, description="Short facts to select workflows by.")
     annotations: dict[str, str] = Field(default_factory=dict, description="Free notes; nothing is selected by them.")

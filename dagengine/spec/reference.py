@@ -146,9 +146,7 @@ def _fits(version: Version, bounds: tuple[_Bound, ...]) -> bool:
     if version.prerelease is None:
         return True
     numbers = version.to_tuple()[:3]
-    return any(
-        bound.version.prerelease is not None and bound.version.to_tuple()[:3] == numbers for bound in bounds
-    )
+    return any(bound.version.prerelease is not None and bound.version.to_tuple()[:3] == numbers for bound in bounds)
 
 
 @lru_cache(maxsize=1024)

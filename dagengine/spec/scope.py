@@ -151,7 +151,7 @@ def _misread(mention: Mention, known: Collection[str]) -> str:
     root, meant = mention.root, mention.joined
     while meant and meant not in known:
         meant = meant.rpartition("-")[0]
-    if mention.name in RESERVED and "-" not in meant:
+    if mention.joined and mention.name in RESERVED and "-" not in meant:
         return f'{mention.name!r} is a reserved word in Lua; write {root}["{mention.name}"]'
     if not meant or lua_tokens.is_name(meant):
         return ""

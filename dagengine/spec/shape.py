@@ -31,7 +31,7 @@ _RESERVED: Final = {
 _WORDS_OF_PATTERNS: Final = {
     r"^[a-zA-Z0-9_-]+$": "only letters, digits, '-' and '_' are allowed",
     r"^/[A-Za-z0-9_\-./]*$": "expected a path such as /trigger/name, of letters, digits, '-', '_', '.' and '/'",
-    r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$": "expected the name of a function, of letters, digits, '_', '-' and '.'",
+    r"^[A-Za-z0-9_-][A-Za-z0-9_.@+-]*$": "expected the name of a function, of letters, digits and any of _ - . @ +",
 }
 _STAND_IN: Final = {"executor": {"type": "lua", "code": "return nil"}}
 

@@ -13,8 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
-
 from orchestrator.cli import following, progress, report
 from orchestrator.cli.cluster import Cluster
 from orchestrator.client import Client
@@ -33,10 +31,10 @@ async def main() -> int:
         board = await following.board(client, view)
         await following.follow(client, board)
         view = await client.wait(view.id)
-        if view.status != "succeeded" or view.outputs is None:
+        if view.outputs is None:
             say(report.explain(board))
             return 1
-        sys.stdout.write(msgspec.json.decode(view.outputs)["report"].rstrip() + "\n\n")
+        sys.stdout.write(view.outputs["report"].rstrip() + "\n\n")
         took = progress.duration((view.finished_at or 0) - (view.started_at or 0))
         sys.stdout.write(f"{reference} ran on {view.engine} in {took}: {view.last_seq} facts, execution {view.id}\n")
         sys.stdout.flush()

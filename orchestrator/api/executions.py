@@ -12,7 +12,7 @@ from starlette.responses import Response
 from orchestrator.api import examples
 from orchestrator.api.bodies import Bodies
 from orchestrator.api.operations import IDEMPOTENCY_KEY, Answer, Body, Operation, json_response
-from orchestrator.api.parameters import choice, flag, integer, seconds, text
+from orchestrator.api.parameters import flag, integer, seconds, text, words
 from orchestrator.api.waiting import Waiting
 from orchestrator.api.workflows import referred
 from orchestrator.errors import RequestError
@@ -149,7 +149,7 @@ class Executions:
                 endpoint=self.list,
                 query=[
                     text("workflow", "Only those of this workflow.", example="greeting"),
-                    choice("status", "Only those with this status.", get_args(Status)),
+                    words("status", "Only those with one of these statuses.", get_args(Status)),
                     integer("limit", "At most this many.", low=1, high=1_000, default=50),
                     text("cursor", "`next` of the page before."),
                 ],

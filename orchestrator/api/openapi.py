@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from dagengine.events import facts
-from dagengine.executors.base import LogLine
+from dagengine.events.logs import LogLine
 from dagengine.spec.model import Document
 from orchestrator import problems, verbs, views
 from orchestrator.api.executions import MAX_IDEMPOTENCY_KEY
@@ -47,11 +47,8 @@ _TYPES: Final = (
 )
 
 _RAW: Final = {
-    ("ExecutionView", "inputs"): {"type": "object", "description": "The value of each input."},
-    ("ExecutionView", "outputs"): {"type": "object", "description": "The value of each output."},
     ("FactView", "fact"): {"$ref": _REF.format(name="Fact")},
     ("LogView", "line"): {"$ref": _REF.format(name="LogLine")},
-    ("TriggerAnswer", "outputs"): {"type": "object", "description": "The value of each output."},
     ("WorkflowView", "document"): {"$ref": _REF.format(name="Document")},
 }
 """What the JSON is that views carry as raw bytes."""

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from orchestrator.errors import RequestError
 
-__all__ = ["Parameter", "choice", "flag", "integer", "read", "seconds", "text"]
+__all__ = ["Parameter", "flag", "integer", "read", "seconds", "text", "words"]
 
 MAX_TEXT = 1_024
 MAX_INTEGER = 2**53 - 1
@@ -47,25 +47,26 @@ def text(name: str, description: str, *, example: str | None = None) -> Paramete
     return Parameter(name=name, description=description, schema=schema, parse=parse)
 
 
-def choice(name: str, description: str, choices: Sequence[str]) -> Parameter:
-    """One of a few words."""
+def words(name: str, description: str, choices: Sequence[str]) -> Parameter:
+    """One or several of a few words, with commas in between."""
 
     def parse(value: str) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
+        if not set(value.split(",")) <= set(choices):
+            raise ValueError(f"must be one or several (with commas) of {', '.join(choices)}")
         return value
 
-    return Parameter(name=name, description=description, schema={"type": "string", "enum": list(choices)}, parse=parse)
+    one = "|".join(choices)
+    schema = {"type": "string", "pattern": f"^({one})(,({one}))*$", "examples": [choices[0]]}
+    return Parameter(name=name, description=description, schema=schema, parse=parse)
 
 
 def flag(name: str, description: str) -> Parameter:
     """`true` or `false`; false when it is not given."""
-    words = {"true": True, "false": False}
 
     def parse(value: str) -> bool:
-        if value not in words:
+        if value not in ("true", "false"):
             raise ValueError("must be true or false")
-        return words[value]
+        return value == "true"
 
     schema = {"type": "boolean", "default": False}
     return Parameter(name=name, description=description, schema=schema, parse=parse, default=False)

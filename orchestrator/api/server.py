@@ -83,15 +83,21 @@ class Serving:
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Port 0 takes a free one. Raises SettingsError when the address cannot be had."""
+    if not 0 <= port <= 65_535:  # getaddrinfo would take another one without a word
+        raise _unusable(host, port, "there is no such port")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=2_048)
-    except (OSError, OverflowError) as exc:
-        told = isinstance(exc, socket.gaierror) or not isinstance(exc, OSError) or exc.errno is None
-        reason = str(exc) if told else os.strerror(exc.errno)
-        raise SettingsError(
-            f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 takes a free one)"
-        ) from exc
+    except socket.gaierror as exc:
+        raise _unusable(host, port, str(exc)) from exc
+    except OSError as exc:
+        raise _unusable(host, port, os.strerror(exc.errno or 0)) from exc
+
+
+def _unusable(host: str, port: int, reason: str) -> SettingsError:
+    return SettingsError(
+        f"cannot listen on {host}:{port}: {reason}; choose another host or port (port 0 takes a free one)"
+    )
 
 
 async def start(

@@ -84,10 +84,10 @@ def execution(client: Client, identity: str, form: Format) -> None:
         printing.structured({"execution": view, "nodes": _plain_nodes(board)}, form)
         return
     blocks = [_pairs(_execution_facts(view)), _nodes(board)]
-    if view.inputs is not None and (inputs := msgspec.json.decode(view.inputs)):
-        blocks.append("Inputs:\n" + _indent(_pairs((name, _short(value)) for name, value in inputs.items())))
-    if view.outputs is not None and (outputs := msgspec.json.decode(view.outputs)):
-        blocks.append("Outputs:\n" + _indent(printing.value_block(outputs)))
+    if view.inputs:
+        blocks.append("Inputs:\n" + _indent(_pairs((name, _short(value)) for name, value in view.inputs.items())))
+    if view.outputs:
+        blocks.append("Outputs:\n" + _indent(printing.value_block(view.outputs)))
     if view.status == "failed":
         blocks.append("Failure:\n" + _indent(report.explain(board)))
     printing.write("\n".join(blocks))

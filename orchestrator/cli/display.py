@@ -112,7 +112,9 @@ def _describe_node(fact: Any, node: progress.NodeProgress) -> str:
             )
         case facts.NodeFailed() if fact.retry_at is not None:
             wait = progress.duration(max(0, fact.retry_at - fact.at))
-            return f"{name} attempt {fact.attempt} failed, next one in {wait}: {progress.first_line(fact.error.message)}"
+            return (
+                f"{name} attempt {fact.attempt} failed, next one in {wait}: {progress.first_line(fact.error.message)}"
+            )
         case facts.NodeFailed():
             return f"{name} failed: {progress.first_line(fact.error.message)}"
         case facts.NodeSkipped(index=None):

@@ -34,15 +34,15 @@ def write(content: str) -> None:
 
 def structured(value: Any, form: Format) -> None:
     """Print `value` (anything msgspec can encode) as one JSON or YAML document."""
-    import msgspec
+    from msgspec import json
 
-    encoded = msgspec.json.encode(value)
+    encoded = json.encode(value)
     if form is Format.YAML:
         import yaml
 
-        write(yaml.safe_dump(msgspec.json.decode(encoded), sort_keys=False, allow_unicode=True, width=100))
+        write(yaml.safe_dump(json.decode(encoded), sort_keys=False, allow_unicode=True, width=100))
     else:
-        write(msgspec.json.format(encoded, indent=2).decode())
+        write(json.format(encoded, indent=2).decode())
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -84,8 +84,8 @@ async def _stay(verbs: Verbs, view: ExecutionView, form: Format, *, quiet: bool)
         pass
     if form is not Format.TABLE:
         printing.structured(view, form)
-    elif view.outputs is not None:
-        printing.write(printing.value_block(msgspec.json.decode(view.outputs)))
+    elif view.outputs:
+        printing.write(printing.value_block(view.outputs))
     if view.status == "succeeded":
         return 0
     failures.complain(await _why(verbs, view, board))

@@ -13,9 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from dagengine.errors import ExecutionFailed
-from dagengine.events.facts import ErrorInfo
-from orchestrator import verbs, views
+from orchestrator import outcome, verbs, views
 from orchestrator.client import stream
 from orchestrator.client.connection import Connection
 from orchestrator.errors import RequestError
@@ -36,16 +34,6 @@ DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _TURN: Final = 30.0
 """Seconds for which one request waits for an execution; longer waits are several requests."""
 
-_PAGE: Final = 10_000
-_ENDINGS: Final = {"failed": "failed", "cancelled": "been cancelled"}
-
-
-class _NodeFailed(msgspec.Struct, tag_field="type", tag="NodeFailed"):
-    node: str
-    error: ErrorInfo
-    index: int | None = None
-    retry_at: int | None = None
-
 
 class Client:
     """An orchestrator behind a URL, with the verbs and errors of the embedded one (`orchestrator.verbs.Verbs`).
@@ -54,8 +42,8 @@ class Client:
     `tls` replaces the system's certificate authorities. Connections are opened when they are needed and kept; use it
     as a context manager, or call `close`. It belongs to one event loop at a time.
 
-    Every method raises TransportError when the orchestrator cannot be reached, and Unauthorized when it does not take
-    the token.
+    Raises SettingsError when `url` or `token` cannot be one. Every method raises TransportError when the orchestrator
+    cannot be reached, and Unauthorized when it does not take the token.
     """
 
     def __init__(
@@ -171,10 +159,7 @@ class Client:
             view = await self.wait(view.id, timeout=None if deadline is None else max(0.0, deadline - _now()))
         if view.status not in TERMINAL:
             raise TimeoutError(f"execution {view.id} has not ended after {timeout:g} s; it goes on")
-        if view.status != "succeeded":
-            raise await self._failure(view)
-        outputs: dict[str, Any] = msgspec.json.decode(view.outputs or b"{}")
-        return outputs
+        return await outcome.outputs_of(self, view)
 
     async def wait(self, execution: str, *, timeout: float | None = None) -> ExecutionView:
         """The execution once it has ended, or as it is after `timeout` seconds. Raises NotFound."""
@@ -244,27 +229,6 @@ class Client:
             repeatable=True,
         )
         return self._connection.decode(answer, ExecutionView)
-
-    async def _failure(self, view: ExecutionView) -> ExecutionFailed:
-        why = f": {view.error.message}" if view.error is not None else ""
-        return ExecutionFailed(
-            f"execution {view.id} of {view.workflow}@{view.version} has {_ENDINGS[view.status]}{why}",
-            execution=view.id,
-            status=view.status,
-            nodes=await self._failed_nodes(view.id),
-        )
-
-    async def _failed_nodes(self, execution: str) -> dict[str, str]:
-        nodes: dict[str, str] = {}
-        after = 0
-        while facts := await self.facts(execution, after=after, limit=_PAGE):
-            after = facts[-1].seq
-            for fact in facts:
-                if b'"NodeFailed"' in bytes(fact.fact)[:32]:
-                    failed = msgspec.json.decode(fact.fact, type=_NodeFailed)
-                    if failed.retry_at is None:
-                        nodes.setdefault(failed.node, failed.error.message)
-        return nodes
 
 
 def _now() -> float:

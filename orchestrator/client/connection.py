@@ -12,9 +12,11 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
+from dagengine.errors import SettingsError
 from orchestrator import errors, problems
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ class Connection:
     def __init__(
         self, url: str, *, token: str | None = None, timeout: float = 30.0, tls: ssl.SSLContext | None = None
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = _checked(url)
+        if token is not None and not (token.isascii() and token.isprintable() and token):
+            raise SettingsError("the token must be printable ASCII characters")
         self.timeout = timeout
         self._token = token
         self._tls = tls
@@ -161,20 +165,28 @@ class Connection:
         headers = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "dagengine-client"}
         if self._token is not None:
             headers["authorization"] = f"Bearer {self._token}"
-        try:
-            return httpx.AsyncClient(
-                base_url=self.url,
-                headers=headers,
-                verify=self._tls if self._tls is not None else self.url.startswith("https:"),
-                trust_env=False,  # proxies of the environment are for the world outside, not for the orchestrator
-                limits=httpx.Limits(
-                    max_connections=_MAX_CONNECTIONS,
-                    max_keepalive_connections=_MAX_CONNECTIONS,
-                    keepalive_expiry=_KEEP_ALIVE,
-                ),
-            )
-        except (httpx.InvalidURL, ValueError) as exc:
-            raise errors.TransportError(f"{self.url!r} is not a URL: {exc}") from exc
+        return httpx.AsyncClient(
+            base_url=self.url,
+            headers=headers,
+            verify=self._tls if self._tls is not None else self.url.startswith("https:"),
+            trust_env=False,  # proxies of the environment are for the world outside, not for the orchestrator
+            limits=httpx.Limits(
+                max_connections=_MAX_CONNECTIONS,
+                max_keepalive_connections=_MAX_CONNECTIONS,
+                keepalive_expiry=_KEEP_ALIVE,
+            ),
+        )
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or parts.username is not None:
+        raise SettingsError(f"{url!r} is not the URL of an orchestrator; it is like http://127.0.0.1:8080")
+    return url.rstrip("/")
 
 
 def _safe(exc: Exception, repeatable: bool) -> bool:

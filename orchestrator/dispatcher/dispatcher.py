@@ -133,8 +133,7 @@ class Dispatcher:
 
     def waiting_on(self, execution: str) -> str | None:
         """Why an execution has no engine; None when it has one, or has ended."""
-        tracked = self._ledger.queue.get(execution)
-        return tracked.waiting_on if tracked is not None else None
+        return self._ledger.queue.reason(execution)
 
     async def cancel(self, item: InboxItem) -> None:
         """Ask an execution to stop; returns once the request is durable. NotFound, or Conflict when it has ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from orchestrator.dispatcher.engines import Engine, Roster
+from orchestrator.dispatcher.queue import Queue
 from orchestrator.dispatcher.tracked import Tracked
 
 __all__ = ["Ledger"]
@@ -20,8 +21,7 @@ class Ledger:
     def __init__(self) -> None:
         self.roster = Roster()
         self.executions: dict[str, Tracked] = {}
-        self.queue: dict[str, Tracked] = {}
-        """What waits for an engine, oldest first."""
+        self.queue = Queue()
         self.work = asyncio.Event()
         """Set whenever something may have become placeable."""
 
@@ -29,26 +29,26 @@ class Ledger:
         """Take an execution in; without an engine it waits for one."""
         self.executions[tracked.record.id] = tracked
         if tracked.engine is None:
-            self.queue[tracked.record.id] = tracked
+            self.queue.add(tracked)
             self.work.set()
 
     def enqueue(self, tracked: Tracked) -> None:
         """Take an execution back from whoever was meant to have it: it waits to be placed."""
         self._unassign(tracked)
         tracked.engine = None
-        self.queue[tracked.record.id] = tracked
+        self.queue.add(tracked)
         self.work.set()
 
     def give(self, tracked: Tracked, engine: Engine) -> None:
         """`engine` is meant to have it."""
-        self.queue.pop(tracked.record.id, None)
-        tracked.engine, tracked.waiting_on = engine.id, None
+        self.queue.remove(tracked)
+        tracked.engine = engine.id
         engine.running[tracked.record.id] = tracked.plan.reference
 
     def forget(self, tracked: Tracked) -> None:
         """It has ended: the place it took is free."""
         self.executions.pop(tracked.record.id, None)
-        self.queue.pop(tracked.record.id, None)
+        self.queue.remove(tracked)
         self._unassign(tracked)
         self.work.set()
 

@@ -24,8 +24,6 @@ _RETRY: Final = 500_000
 """Microseconds before the next try when the store cannot record a dispatch."""
 _HISTORY_PAGE: Final = 1_000
 """Facts of a history that are read and sent at a time."""
-_FOR_ALL: Final = frozenset({"no_engine", "all_draining", "engines_full"})
-"""Reasons for which nothing further behind in the queue can be placed either."""
 
 
 class Placer:
@@ -52,31 +50,25 @@ class Placer:
         roster = self._ledger.roster
         fleet, load = roster.fleet, roster.load
         chosen: dict[str, list[Tracked]] = {}
-        for tracked in list(self._ledger.queue.values()):
-            answer = placement.choose(
-                self._strategy,
-                tracked.plan.reference,
-                fleet,
-                load,
-                required_executors=tracked.plan.executors,
-                excluded=tracked.excluded,
-                turn=self._turn,
-            )
-            if answer.engine is None:
-                tracked.waiting_on = answer.reason
-                if answer.reason in _FOR_ALL:
-                    self._blocked(answer.reason)
+        for lane in self._ledger.queue:
+            for tracked in lane:
+                answer = placement.choose(
+                    self._strategy,
+                    tracked.plan.reference,
+                    fleet,
+                    load,
+                    required_executors=lane.executors,
+                    excluded=lane.excluded,
+                    turn=self._turn,
+                )
+                lane.reason = answer.reason
+                if answer.engine is None:
                     break
-                continue
-            self._turn += 1
-            load[answer.engine] = load.get(answer.engine, 0) + 1
-            self._ledger.give(tracked, roster.engines[answer.engine])
-            chosen.setdefault(answer.engine, []).append(tracked)
+                self._turn += 1
+                load[answer.engine] = load.get(answer.engine, 0) + 1
+                self._ledger.give(tracked, roster.engines[answer.engine])
+                chosen.setdefault(answer.engine, []).append(tracked)
         return chosen
-
-    def _blocked(self, reason: str | None) -> None:
-        for tracked in self._ledger.queue.values():
-            tracked.waiting_on = tracked.waiting_on or reason
 
     async def _dispatch(self, engine_id: str, given: list[Tracked]) -> None:
         """Record a dispatch, then send it. When the store cannot, everything goes back into the queue."""

@@ -87,12 +87,13 @@ class Sessions:
                 self._ledger.give(tracked, engine)  # its dispatch is being recorded right now
         answer = session_pb2.OrchestratorMessage()
         for held in hello.held:
-            tracked = mine.pop(held.execution, None)
-            if tracked is None or tracked.record.epoch < held.epoch:
+            known = mine.get(held.execution)
+            if known is None or known.record.epoch < held.epoch:
                 answer.drops.add(execution=held.execution, epoch=held.epoch)
                 continue
-            self._ledger.give(tracked, engine)
-            record = tracked.record
+            del mine[held.execution]
+            self._ledger.give(known, engine)
+            record = known.record
             answer.adopts.add(execution=record.id, epoch=record.epoch, committed_seq=record.last_seq)
         for tracked in mine.values():
             self._ledger.enqueue(tracked)

@@ -29,7 +29,7 @@ class Plan(msgspec.Struct, frozen=True):
 class Tracked:
     """One execution that has not ended. `record` follows the store: it is replaced after each commit."""
 
-    __slots__ = ("engine", "excluded", "plan", "record", "waiting_on")
+    __slots__ = ("engine", "excluded", "plan", "record")
 
     def __init__(self, record: ExecutionRecord, plan: Plan) -> None:
         self.record = record
@@ -38,8 +38,6 @@ class Tracked:
         """The engine that is meant to have it; None while it waits to be placed."""
         self.excluded: set[str] = set()
         """Engines that have said that they cannot run it."""
-        self.waiting_on: str | None = None
-        """Why it has no engine, as a machine-readable reason."""
 
     def committed(self, batch: Batch, appended: Appended) -> None:
         """Follow the store: `batch` was appended, and perhaps was the last one."""

@@ -25,6 +25,7 @@ __all__ = [
     "inbox",
     "last_occurrence",
     "logs",
+    "queued_record",
     "signed",
     "unfinished",
     "version",
@@ -130,6 +131,30 @@ def execution_record(row: Sequence[Any]) -> base.ExecutionRecord:
         started_at=row[15],
         finished_at=row[16],
         inputs=row[17],
+    )
+
+
+def queued_record(new: base.NewExecution) -> base.ExecutionRecord:
+    """The record of an execution that was just recorded, without reading it back."""
+    return base.ExecutionRecord(
+        id=new.id,
+        workflow=new.workflow,
+        version=new.version,
+        digest=new.digest,
+        status="queued",
+        inputs=new.inputs,
+        seed=new.seed,
+        epoch=0,
+        last_seq=0,
+        engine=None,
+        trigger=new.trigger,
+        idempotency_key=new.idempotency_key,
+        occurrence=new.occurrence,
+        outputs=None,
+        error=None,
+        created_at=new.created_at,
+        started_at=None,
+        finished_at=None,
     )
 
 

@@ -59,7 +59,7 @@ def make_parent(path: Path) -> None:
 
 
 def explained(error: Exception, name: str) -> errors.OrchestratorError:
-    """What callers get to see for an exception of the database called `name`: a refusal as it is, the rest caused by it."""
+    """What callers get to see for an exception of the database `name`: a refusal as it is, the rest in a StoreError."""
     if isinstance(error, errors.OrchestratorError):
         return error
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error

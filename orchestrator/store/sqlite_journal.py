@@ -79,17 +79,11 @@ class _Head:
 
 def create_execution(db: sqlite3.Connection, new: base.NewExecution) -> tuple[base.ExecutionRecord, bool]:
     """Record an execution as `queued`, unless its idempotency key or occurrence is known."""
-    if new.idempotency_key is not None:
-        known = db.execute(_FIND_KEY, (new.workflow, new.idempotency_key)).fetchone()
-        if known is not None:
-            return queries.execution_record(known), False
-    if new.occurrence is not None:
-        known = db.execute(_FIND_OCCURRENCE, (new.occurrence,)).fetchone()
-        if known is not None:
-            return queries.execution_record(known), False
+    if (known := _known(db, new)) is not None:
+        return queries.execution_record(known), False
     if db.execute(_FIND_DOCUMENT, (new.digest,)).fetchone() is None:
         raise errors.StoreError(
-            f"Execution {new.id} cannot be recorded: no version with digest {new.digest} of {new.workflow} was ever "
+            f"Execution {new.id} cannot be recorded: no version of {new.workflow} with digest {new.digest} was ever "
             "registered."
         )
     values = (
@@ -105,27 +99,16 @@ def create_execution(db: sqlite3.Connection, new: base.NewExecution) -> tuple[ba
     )
     number = db.execute(_CREATE, values).lastrowid
     db.execute(_CREATE_INPUTS, (number, new.inputs))
-    record = base.ExecutionRecord(
-        id=new.id,
-        workflow=new.workflow,
-        version=new.version,
-        digest=new.digest,
-        status="queued",
-        inputs=new.inputs,
-        seed=new.seed,
-        epoch=0,
-        last_seq=0,
-        engine=None,
-        trigger=new.trigger,
-        idempotency_key=new.idempotency_key,
-        occurrence=new.occurrence,
-        outputs=None,
-        error=None,
-        created_at=new.created_at,
-        started_at=None,
-        finished_at=None,
-    )
-    return record, True
+    return queries.queued_record(new), True
+
+
+def _known(db: sqlite3.Connection, new: base.NewExecution) -> Sequence[Any] | None:
+    row: Sequence[Any] | None = None
+    if new.idempotency_key is not None:
+        row = db.execute(_FIND_KEY, (new.workflow, new.idempotency_key)).fetchone()
+    if row is None and new.occurrence is not None:
+        row = db.execute(_FIND_OCCURRENCE, (new.occurrence,)).fetchone()
+    return row
 
 
 def dispatch(db: sqlite3.Connection, executions: Sequence[str], engine: str) -> dict[str, base.ExecutionRecord]:

@@ -69,9 +69,7 @@ class Memory:
         if known is not None and known.digest != read.digest:
             raise errors.VersionConflict(f"{read.reference} is registered with another content")
         self.documents[read.id, read.version] = read
-        return verbs.Registration(
-            id=read.id, version=read.version, digest=read.digest, created=known is None
-        )
+        return verbs.Registration(id=read.id, version=read.version, digest=read.digest, created=known is None)
 
     def _view(self, read: Document) -> verbs.WorkflowView:
         return verbs.WorkflowView(
@@ -89,11 +87,7 @@ class Memory:
     async def workflows(self, *, labels: str = "") -> list[verbs.WorkflowView]:
         self._trip()
         wanted = dict(part.split("=") for part in labels.split(",")) if labels else {}
-        return [
-            self._view(read)
-            for read in self.documents.values()
-            if wanted.items() <= read.metadata.labels.items()
-        ]
+        return [self._view(read) for read in self.documents.values() if wanted.items() <= read.metadata.labels.items()]
 
     async def workflow(self, reference: str) -> verbs.WorkflowView:
         self._trip()
@@ -142,9 +136,16 @@ class Memory:
         self.lines[view.id] = []
         if idempotency_key:
             self.keys[workflow.id, idempotency_key] = view.id
+        async with self.changed:
+            self.changed.notify_all()
         if not workflow.id.startswith("slow"):
             await self.finish(view.id)
         return self.views[view.id]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something that requests bring about has come true."""
+        async with self.changed:
+            await self.changed.wait_for(condition)
 
     async def record(self, execution: str, *new: facts.Fact) -> None:
         async with self.changed:
@@ -189,7 +190,7 @@ class Memory:
         newest = [
             view
             for view in reversed(self.views.values())
-            if workflow in (None, view.workflow) and status in (None, view.status)
+            if workflow in (None, view.workflow) and (status is None or view.status in status.split(","))
         ]
         at = int(cursor or 0)
         more = at + limit < len(newest)
@@ -215,6 +216,11 @@ class Memory:
                         await self.changed.wait()
         finally:
             self.reading -= 1
+            asyncio.get_running_loop().create_task(self._tell())
+
+    async def _tell(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
 
     async def logs(
         self, execution: str, *, node: str | None = None, after: int = 0, limit: int = 1_000

@@ -56,9 +56,7 @@ async def test_a_declared_length_over_the_limit_is_refused_unread(serving) -> No
 
 @pytest.mark.parametrize("path", [DOCUMENTS, START])
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_body_of_50_mb_is_refused_with_little_memory(
-    serving, registered, path: str, declared: bool
-) -> None:
+async def test_a_body_of_50_mb_is_refused_with_little_memory(serving, registered, path: str, declared: bool) -> None:
     headers = {"content-type": "application/json"}
     if declared:
         headers["content-length"] = str(HUGE)
@@ -80,9 +78,7 @@ async def test_the_limit_itself_is_allowed(serving, registered) -> None:
     for size, status in ((LIMIT, 200), (LIMIT + 1, 413)):
         body = b'{"inputs":{"a":"%s"}}' % (b"x" * (size - frame))
         async with httpx.AsyncClient(base_url=serving.url) as http:
-            response = await http.post(
-                f"{START}?wait=true", content=body, headers={"content-type": "application/json"}
-            )
+            response = await http.post(f"{START}?wait=true", content=body, headers={"content-type": "application/json"})
         assert response.status_code == status
 
 

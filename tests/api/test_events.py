@@ -123,8 +123,7 @@ async def test_a_reader_that_leaves_is_forgotten(serving, registered) -> None:
         await reader.next()
         assert registered.reading == 1
     async with asyncio.timeout(10):
-        while registered.reading:
-            await asyncio.sleep(0)
+        await registered.until(lambda: not registered.reading)
 
 
 async def test_a_stopping_server_ends_streams_without_an_end(make_app, registered) -> None:

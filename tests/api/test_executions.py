@@ -50,8 +50,7 @@ async def test_a_start_that_waits_longer_than_its_timeout_is_accepted(http, regi
 
 async def test_a_start_that_waits_returns_a_failed_execution_too(http, registered) -> None:
     waiting = asyncio.create_task(http.post(f"{SLOW}?wait=true&timeout=20", json={}))
-    while "x1" not in registered.views:
-        await asyncio.sleep(0)
+    await registered.until(lambda: "x1" in registered.views)
     await registered.finish("x1", "failed", error=facts.ErrorInfo(type="LuaError", message="no such file"))
     response = await waiting
     assert response.status_code == 200
@@ -174,7 +173,9 @@ async def test_executions_are_filtered(http, registered) -> None:
     by_workflow = (await http.get(f"{PATH}?workflow=slow")).json()["items"]
     by_status = (await http.get(f"{PATH}?status=succeeded")).json()["items"]
     assert [item["id"] for item in by_workflow] == ["x2"]
+    by_several = (await http.get(f"{PATH}?status=running,succeeded")).json()["items"]
     assert [item["id"] for item in by_status] == ["x1"]
+    assert [item["id"] for item in by_several] == ["x2", "x1"]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,7 @@ async def test_executions_are_filtered(http, registered) -> None:
         (f"{PATH}?limit=-1", "limit"),
         (f"{PATH}?limit=1_0", "limit"),
         (f"{PATH}?status=done", "status"),
+        (f"{PATH}?status=running,", "status"),
         (f"{PATH}?page=1", "page"),
         (f"{PATH}/x1?wait=1", "wait"),
         (f"{PATH}/x1?timeout=nan", "timeout"),

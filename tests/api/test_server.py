@@ -39,6 +39,11 @@ async def test_a_taken_port_is_told(make_app, serving) -> None:
         await server.start(make_app(), port=serving.port)
 
 
+async def test_an_impossible_port_is_told(make_app) -> None:
+    with pytest.raises(SettingsError, match=r"cannot listen on 127\.0\.0\.1:70000"):
+        await server.start(make_app(), port=70_000)
+
+
 async def test_an_unknown_host_is_told(make_app) -> None:
     with pytest.raises(SettingsError, match=r"cannot listen on no\.such\.host\.invalid:0"):
         await server.start(make_app(), host="no.such.host.invalid")
@@ -48,8 +53,7 @@ async def test_stopping_answers_who_waits_and_takes_no_more(make_app, registered
     serving = await server.start(make_app(), grace=60)
     async with httpx.AsyncClient(base_url=serving.url, timeout=20) as http:
         waiting = asyncio.create_task(http.post("/api/v1/workflows/slow/executions?wait=true&timeout=3000"))
-        while "x1" not in registered.views:
-            await asyncio.sleep(0)
+        await registered.until(lambda: "x1" in registered.views)
         async with asyncio.timeout(10):
             await serving.stop()
         response = await waiting

@@ -43,8 +43,7 @@ async def test_an_execution_that_did_not_succeed_is_a_problem(make_app, register
     transport = httpx.ASGITransport(make_app(trigger_wait=20))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         waiting = asyncio.create_task(http.put("/hooks/slow", json={}))
-        while "x1" not in registered.views:
-            await asyncio.sleep(0)
+        await registered.until(lambda: "x1" in registered.views)
         await registered.finish("x1", status, error=facts.ErrorInfo(type="LuaError", message="no such file"))
         response = await waiting
     assert problem(response) == (422, "execution-failed")

@@ -85,7 +85,9 @@ async def test_a_body_that_is_not_json_is_told_where(http, memory, body: bytes, 
     assert not memory.documents
 
 
-@pytest.mark.parametrize("media_type", [None, "text/plain", "application/xml", "multipart/form-data", "application/json; charset=latin-1"])
+@pytest.mark.parametrize(
+    "media_type", [None, "text/plain", "application/xml", "multipart/form-data", "application/json; charset=latin-1"]
+)
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_other_media_types_are_refused(http, new_document, method: str, media_type: str | None) -> None:
     path = PATH if method == "POST" else f"{PATH}/greeting"
@@ -204,7 +206,9 @@ async def test_errors_of_the_verbs_keep_their_meaning(
     assert response.headers.get("retry-after") == ("2" if expected[0] == 429 else None)
 
 
-@pytest.mark.parametrize("raised", [errors.StoreError("disk sda1 is full"), ZeroDivisionError("secret"), errors.TransportError("10.0.0.1")])
+@pytest.mark.parametrize(
+    "raised", [errors.StoreError("disk sda1 is full"), ZeroDivisionError("secret"), errors.TransportError("10.0.0.1")]
+)
 async def test_our_own_faults_are_told_by_number_only(
     http, memory, raised: Exception, captured_logs: Callable[[], list[dict[str, Any]]]
 ) -> None:

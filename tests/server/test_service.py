@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -59,12 +60,26 @@ async def channel() -> AsyncIterator[Callable[[EngineServer], grpc.aio.Channel]]
         await made.close()
 
 
+@pytest.fixture
+def certified(tmp_path: Path) -> tuple[Path, Path]:
+    """A key and a certificate for localhost that signed itself."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost"]
+    command = ["openssl", *request.split(), *names, "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    return key, certificate
+
+
 async def session_status(channel: grpc.aio.Channel, *messages: session_pb2.OrchestratorMessage) -> tuple[Any, str]:
     """How a session ends that begins with these messages."""
     call = session_pb2_grpc.EngineStub(channel).Session()
     for message in messages:
         await call.write(message)
     await call.done_writing()
+    with contextlib.suppress(grpc.aio.AioRpcError):  # the status comes after all messages only
+        while await call.read() is not grpc.aio.EOF:
+            pass
     return await call.code(), await call.details()
 
 
@@ -156,7 +171,7 @@ async def test_a_port_that_is_taken_is_an_error(serve: Serve) -> None:
 def test_half_of_an_identity_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="set both DAGENGINE_TLS_CERT and DAGENGINE_TLS_KEY"):
         Identity.read(certificate=tmp_path / "c", key=None, ca=None)
-    with pytest.raises(SettingsError, match="cannot read the TLS certificate .*No such file"):
+    with pytest.raises(SettingsError, match=r"cannot read the TLS certificate .*No such file"):
         Identity.read(certificate=tmp_path / "c", key=tmp_path / "k", ca=None)
     assert Identity.read(certificate=None, key=None, ca=None) is None
 
@@ -166,19 +181,12 @@ def test_an_empty_token_file_is_an_error(tmp_path: Path) -> None:
     file.write_text(f"  {TOKEN}\n")
     assert security.read_secret(file) == TOKEN
     file.write_text(" \n")
-    with pytest.raises(SettingsError, match="the token file .* is empty"):
+    with pytest.raises(SettingsError, match=r"the token file .* is empty"):
         security.read_secret(file)
 
 
-async def test_mutual_tls_lets_in_only_those_with_a_certificate(serve: Serve, tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-        + ["-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
+async def test_mutual_tls_lets_in_only_those_with_a_certificate(serve: Serve, certified: tuple[Path, Path]) -> None:
+    key, certificate = certified
     identity = Identity.read(certificate=certificate, key=key, ca=certificate)
     server = await serve(identity=identity)
     target = f"localhost:{server.address.rpartition(':')[2]}"

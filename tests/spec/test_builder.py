@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -67,7 +66,7 @@ def test_depends_on_takes_nodes_and_ids_and_each_once(workflow: Workflow) -> Non
 
 
 def test_every_field_of_a_node_arrives(workflow: Workflow) -> None:
-    a = workflow.lua("a", "return {1}", name="A", description="first", timeout=timedelta(milliseconds=1500))
+    a = workflow.lua("a", "return {1}", name="A", description="first", timeout="1500ms")
     workflow.lua(
         "b",
         "return item",
@@ -143,9 +142,9 @@ class TestPython:
         assert isinstance(double, NodeRef)
         assert double(4) == 8
         assert double.id == "double"
-        assert workflow.functions["w.double"](5) == 10
+        assert workflow.functions["w@1.0.0.double"](5) == 10
         (node,) = workflow.build().spec.nodes
-        assert node.executor == PythonExecutor(function="w.double")
+        assert node.executor == PythonExecutor(function="w@1.0.0.double")
 
     def test_it_can_be_named_configured_and_called(self, workflow: Workflow) -> None:
         @workflow.python("load-data", pure=True, timeout="1s")
@@ -163,7 +162,7 @@ class TestPython:
         assert first.timeout == 1_000_000
         assert isinstance(first.executor, PythonExecutor)
         assert first.executor.pure
-        assert set(workflow.functions) == {"w.load-data", "w.second", "w.third"}
+        assert set(workflow.functions) == {"w@1.0.0.load-data", "w@1.0.0.second", "w@1.0.0.third"}
 
     def test_parameters_named_like_earlier_nodes_make_them_dependencies(self, workflow: Workflow) -> None:
         workflow.lua("load-data", "return 1")

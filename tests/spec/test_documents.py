@@ -17,7 +17,7 @@ from dagengine.spec.model import Document
 
 FOLDER = Path(__file__).parent / "valid"
 VALID = sorted(FOLDER.iterdir())
-GOLDEN = "sha256:449dbe13c9d21c76e78e3357aadd68c8874522817a0da6e13afce0d125ed59c6"
+GOLDEN = "sha256:4608d8e8aad3ef1bbb35337069dcf696e40052cfeb3b52cfe2df9d6116e16708"
 
 
 def _pipeline() -> Document:
@@ -129,7 +129,7 @@ def test_from_dict_copies_what_it_is_given() -> None:
 def test_from_dict_finds_problems_without_lines() -> None:
     with pytest.raises(SpecError) as caught:
         document.from_dict(_minimal(timeout="soon", dependencies=["b"]), source="this")
-    assert str(caught.value).startswith("this has 2 problems:")
+    assert str(caught.value).startswith("this has 2 problems\n")
     assert {(problem.line, problem.path) for problem in caught.value.problems} == {
         (0, "spec.nodes[0].timeout"),
         (0, "spec.nodes[0].dependencies[0]"),

@@ -62,7 +62,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 def test_the_error_names_the_workflow() -> None:
-    with pytest.raises(InputError, match=r"the inputs do not fit workflow w@1\.0\.0:"):
+    with pytest.raises(InputError, match=r"the inputs do not fit workflow w@1\.0\.0"):
         inputs.check_inputs(_with(a={}), {})
 
 
@@ -126,6 +126,13 @@ def test_values_are_checked_and_complaints_are_in_plain_words(
     assert message in problem
     assert problem.startswith("inputs.x")
     assert len(problem) < 300
+
+
+def test_values_of_inputs_that_are_write_only_are_not_told() -> None:
+    read = _with(token={"writeOnly": True, "anyOf": [{"pattern": "^t-"}, {"const": "none"}], "format": "uuid"})
+    for problem in _problems(read, {"token": "hunter2"}):
+        assert "hunter2" not in problem
+        assert "a value that is not shown" in problem
 
 
 def test_hostile_values_meet_a_limit() -> None:

@@ -105,7 +105,7 @@ def test_build_metadata_decide_between_equals_only() -> None:
 
 
 def test_what_is_no_version_is_refused() -> None:
-    with pytest.raises(SpecError, match="'1.0' is not a semantic version"):
+    with pytest.raises(SpecError, match=r"'1.0' is not a semantic version"):
         VersionRange.parse("*").matches("1.0")
 
 

@@ -1,7 +1,7 @@
 """A piece of Lua code, compiled for one runtime, and what it may read of its scope.
 
 Only what code may read is converted for a call. That is decided by its words, on the safe side: code that mentions
-`_ENV` or `_G`, or uses `nodes` in a way that only running can tell, gets everything.
+`_ENV` or `_G` gets everything, and code that uses `nodes` in a way that only running can tell gets every ancestor.
 """
 
 from __future__ import annotations
@@ -52,13 +52,16 @@ def reads(codes: Iterable[str]) -> Reads:
     """What the pieces of code `codes` may read, together."""
     names: set[str] = set()
     nodes: set[str] = set()
-    dynamic = False
-    for code in codes:
+    dynamic = everything = False
+    for given in codes:
+        code = given.replace("\r\n", "\n")
+        # Where Lua's lexer and ours may part, nothing that was seen can be relied on.
+        everything = everything or "\\z" in code or "\r" in code
         names.update(token.value for token in lua_tokens.tokens(code) if token.kind == "name")
         found = expression.references(code)
         nodes |= found.nodes
         dynamic = dynamic or found.dynamic_nodes
-    everything = "_ENV" in names or "_G" in names
+    everything = everything or "_ENV" in names or "_G" in names
     dynamic = dynamic or everything or len(nodes) > MOST_NAMED_NODES
     return Reads(
         inputs=everything or "inputs" in names,

@@ -11,7 +11,7 @@
 
 local tick = ...
 
-local clock, sethook, getmetatable = os.clock, debug.sethook, debug.getmetatable
+local clock, sethook = os.clock, debug.sethook
 local error, type, find, gsub, select = error, type, string.find, string.gsub, select
 local pcall, setmetatable, rawget = pcall, setmetatable, rawget
 local create, resume, running, status, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.status, coroutine.yield

@@ -146,8 +146,11 @@ class _Side:
                 ended.append((done, job, self._performer.perform(job)))
                 now = time.monotonic_ns()
                 idle = at == len(batch) and self._batches.empty()
-                if (idle or now - flushed >= _FLUSH) and not loop.is_closed():
-                    loop.call_soon_threadsafe(self._deliver, ended)
+                if idle or now - flushed >= _FLUSH:
+                    try:
+                        loop.call_soon_threadsafe(self._deliver, ended)
+                    except RuntimeError:
+                        return  # the loop was closed: nobody is there to be told
                     ended, flushed = [], now
 
     def _deliver(self, ended: list[Ended]) -> None:

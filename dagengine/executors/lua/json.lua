@@ -5,7 +5,7 @@ local values, guard, max_output = ...
 
 local getmetatable, setmetatable = debug.getmetatable, setmetatable
 local type, next, error, pcall, tonumber = type, next, error, pcall, tonumber
-local byte, sub, find, match, format, char = string.byte, string.sub, string.find, string.match, string.format, string.char
+local byte, sub, find, match, format = string.byte, string.sub, string.find, string.match, string.format
 local concat, integer_type, utf8_char, utf8_length = table.concat, math.type, utf8.char, utf8.len
 
 local ARRAY, null, behind = values.ARRAY, values.null, values.behind

@@ -7,9 +7,9 @@ local getmetatable, debug_setmetatable = debug.getmetatable, debug.setmetatable
 local type, next, pairs, select, error, rawget, rawset, rawlen, rawequal =
   type, next, pairs, select, error, rawget, rawset, rawlen, rawequal
 local tostring, setmetatable = tostring, setmetatable
-local find, sub, match, concat, format, rep = string.find, string.sub, string.match, table.concat, string.format, string.rep
-local insert, remove, move, utf8_length = table.insert, table.remove, table.move, utf8.len
-local date, random, randomseed, integer_type = os.date, math.random, math.randomseed, math.type
+local find, sub, concat, format, rep = string.find, string.sub, table.concat, string.format, string.rep
+local insert, remove, move, unpack = table.insert, table.remove, table.move, table.unpack
+local date, randomseed, integer_type, tointeger = os.date, math.randomseed, math.type, math.tointeger
 local behind, ARRAY = values.behind, values.ARRAY
 
 local MOST_MOVED <const> = 10000000 -- elements that one C call may shift: no hook watches it
@@ -50,7 +50,7 @@ local function formatted(pattern, ...)
       if kind == "table" or kind == "function" or kind == "thread" then
         local arguments = {...}
         arguments[i] = shown(arguments[i])
-        return formatted(pattern, table.unpack(arguments, 1, select("#", ...)))
+        return formatted(pattern, unpack(arguments, 1, select("#", ...)))
       end
     end
     if find(pattern, "%%[-+ #0%d.]*p") then error("'%p' is not available", 2) end
@@ -119,7 +119,7 @@ end
 local function field(t, key, default)
   local value = t[key]
   if value == nil then value = default end
-  local whole = math.tointeger(value)
+  local whole = tointeger(value)
   if not whole then
     if value == nil then error("field '" .. key .. "' missing in date table", 3) end
     error("field '" .. key .. "' is not an integer", 3)
@@ -164,6 +164,7 @@ quiet_maths.random, quiet_maths.randomseed = nil, nil
 -- The log: lines kept until the host takes them; `level` is one digit.
 
 local lines, line_count, byte_count, pending = {}, 0, 0, 0
+local adding = false -- the hook may ask for the log at any instruction
 
 local function add(level, line)
   if line_count > limits.lines then return end
@@ -176,10 +177,12 @@ local function add(level, line)
     while cut > 0 and sub(line, cut + 1, cut + 1) >= "\x80" and sub(line, cut + 1, cut + 1) < "\xc0" do cut = cut - 1 end
     line = sub(line, 1, cut) .. format(" [cut: the line has %d bytes]", #line)
   end
+  adding = true
   line_count = line_count + 1
   byte_count = byte_count + #line
   pending = pending + 1
   lines[pending] = level .. line
+  adding = false
 end
 
 local function write(level, ...)
@@ -199,14 +202,14 @@ end
 
 -- The lines not taken yet as one text, each with its level's digit before it; nil when there are none.
 function library.take_log()
-  if pending == 0 then return nil end
+  if pending == 0 or adding then return nil end
   local text = concat(lines, "\n", 1, pending)
   lines, pending = {}, 0
   return text
 end
 
 function library.begin()
-  numbers, numbered, line_count, byte_count = nil, 0, 0, 0
+  numbers, numbered, line_count, byte_count, adding = nil, 0, 0, 0, false
   if pending > 0 then lines, pending = {}, 0 end
 end
 

@@ -13,7 +13,7 @@ After `Timeout`, `Cancelled` or `MemoryLimit` a runtime is `broken`: its owner d
 
 from __future__ import annotations
 
-import importlib.resources
+import pkgutil
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import lupa.lua55 as lua
 import msgspec
 
+from dagengine.errors import ExecutorError
 from dagengine.events.facts import ErrorInfo
 from dagengine.executors import base
 from dagengine.executors.lua.cache import Generations
@@ -315,9 +316,13 @@ _sources: dict[str, bytes] = {}
 
 
 def _lua(name: str) -> bytes:
-    if name not in _sources:
-        _sources[name] = importlib.resources.files(__package__).joinpath(f"{name}.lua").read_bytes()
-    return _sources[name]
+    source = _sources.get(name)
+    if source is None:
+        source = pkgutil.get_data(__package__, f"{name}.lua")
+        if source is None:
+            raise ExecutorError(f"{name}.lua is missing from the installed package {__package__}; install it again")
+        _sources[name] = source
+    return source
 
 
 def _source(code: str) -> bytes:

@@ -301,23 +301,30 @@ values.step = step
 
 local find_problem
 
-local function key_problem(real, is_array, n, path)
+local function is_position(key)
+  return integer_type(key) == "integer" and key >= 1
+end
+
+local function key_problem(real, listed, path)
   for key in next, real do
-    local listed = integer_type(key) == "integer" and key >= 1 and key <= n
     if type(key) == "string" then
-      if is_array and n > 0 then
-        return path .. " mixes list elements and the key " .. format("%q", key) .. "; use one of them"
-      elseif is_array then
-        return path .. " is an array with the key " .. format("%q", key)
-      elseif not utf8_length(key) then
-        return path .. " has a key that is not valid UTF-8"
-      end
-    elseif integer_type(key) == "integer" and key >= 1 and not listed then
-      return path .. " is a sparse list: [" .. key .. "] is set, but not every element before it; use json.null for holes"
-    elseif not listed then
+      if listed == "marked" then return path .. " is an array with the key " .. format("%q", key) end
+      if listed then return path .. " mixes list elements and the key " .. format("%q", key) .. "; use one of them" end
+      if not utf8_length(key) then return path .. " has a key that is not valid UTF-8" end
+    elseif not is_position(key) then
       return step(path, key) .. " has a key of type " .. type(key) .. "; the keys of an object are strings"
     end
   end
+  if not listed then return nil end
+  local count, highest = 0, 0
+  for key in next, real do
+    count = count + 1
+    if key > highest then highest = key end
+  end
+  if count == highest then return nil end
+  local hole = 1
+  while real[hole] ~= nil do hole = hole + 1 end
+  return path .. " has a hole: [" .. hole .. "] is nil; use json.null"
 end
 
 local function table_problem(value, path, above)
@@ -325,14 +332,13 @@ local function table_problem(value, path, above)
   if above.tables > MOST_TABLES then return above.root .. " holds, somewhere, a value that is not JSON" end
   if above[value] then return path .. " is a cycle: it is the same table as " .. above[value] end
   if above.depth >= MAX_DEPTH then return path .. " is nested deeper than " .. MAX_DEPTH .. " levels" end
-  local real, is_array = behind(value)
-  real = real or value
-  local n = rawlen(real)
-  is_array = is_array or n > 0 or getmetatable(value) == ARRAY
-  for i = 1, is_array and n or 0 do
-    if real[i] == nil then return path .. " has a hole: [" .. i .. "] is nil; use json.null" end
+  local real = behind(value) or value
+  local listed = getmetatable(value) == ARRAY and "marked"
+  for key in next, real do
+    if listed then break end
+    listed = is_position(key)
   end
-  local problem = key_problem(real, is_array, n, path)
+  local problem = key_problem(real, listed, path)
   if problem then return problem end
   above[value] = path
   above.depth = above.depth + 1

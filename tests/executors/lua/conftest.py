@@ -87,6 +87,7 @@ def job() -> Callable[..., base.Job]:
     def make(code: str, *, node: str = "n", index: int | None = None, **options: Any) -> base.Job:
         given = {name: options.pop(name) for name in ("attempt", "timeout", "seed") if name in options}
         return base.Job(
+            position=0,
             node=node,
             index=index,
             spec=LuaExecutor(code=code),

@@ -15,7 +15,9 @@ json_values = st.recursive(
     | st.integers(min_value=-(2**63), max_value=2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    lambda inner: (
+        st.lists(inner, max_size=20) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner)
+    ),
     max_leaves=40,
 )
 once_per_test = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -60,7 +62,9 @@ def test_texts_lists_and_objects_of_every_packed_width_are_read(lua, size):
     assert lua.value("return inputs", inputs=value) == value
 
 
-@pytest.mark.parametrize("number", [0, 127, 128, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**63 - 1, -1, -32, -33, -128, -129])
+@pytest.mark.parametrize(
+    "number", [0, 127, 128, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**63 - 1, -1, -32, -33, -128, -129]
+)
 def test_integers_of_every_packed_width_are_read(lua, number):
     assert lua.value("return {inputs.n, math.type(inputs.n)}", inputs={"n": number}) == [number, "integer"]
 
@@ -72,33 +76,29 @@ def test_integers_and_floats_stay_apart(lua):
 
 
 def test_floats_are_written_as_short_as_they_read_back_exactly(lua):
-    assert lua.raw("return {0.1, 1e100, 0.1 + 0.2, 5e-324}") == b"[0.1,1e+100,0.30000000000000004,4.94065645841247e-324]"
+    assert (
+        lua.raw("return {0.1, 1e100, 0.1 + 0.2, 5e-324}") == b"[0.1,1e+100,0.30000000000000004,4.94065645841247e-324]"
+    )
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**64, -(2**63) - 1])
 def test_integers_beyond_64_bits_are_refused(lua, scope, number):
-    error = lua.error("return inputs.n", inputs={"n": number}) if number < 2**64 else None
-    if error is None:
-        chunk = lua.runtime.script("return inputs.n")
-        given = msgspec.structs.replace(scope(), inputs=b'{"n":%d}' % number)
-        error = lua.runtime.run(chunk, given)
+    given = msgspec.structs.replace(scope(), inputs=b'{"n":%d}' % number)
+    error = lua.runtime.run(lua.runtime.script("return inputs.n"), given)
     assert error.type == "LuaError"
-    assert "integer" in error.message
+    assert "a value in scope holds an integer" in error.message
     assert lua.value("return 1") == 1
 
 
 def test_null_is_json_null_in_a_value_and_nil_where_a_node_is_missing(lua):
-    code = "return {nodes.a == json.null, nodes.a.x == nil}"
-    assert lua.error(code, nodes={"a": None}).message == "attempt to index a null value (field 'a')"
-    code = "return {nodes.a == json.null, inputs.x == json.null, nodes.gone == nil, tostring(json.null), type(json.null)}"
+    assert lua.error("return nodes.a.x", nodes={"a": None}).message == "attempt to index a null value (field 'a')"
+    code = (
+        "return {nodes.a == json.null, inputs.x == json.null, nodes.gone == nil, tostring(json.null), type(json.null)}"
+    )
     assert lua.value(code, nodes={"a": None}, inputs={"x": None}) == [True, True, True, "null", "userdata"]
 
 
 def test_an_empty_table_is_an_object_unless_made_by_json_array(lua):
-    assert lua.raw("return {a = {}, b = json.array(), c = json.array({}), d = inputs.e}", inputs={"e": []}) in (
-        lua.raw("local r = {} r.a, r.b, r.c, r.d = {}, json.array{}, json.array(), inputs.e return r", inputs={"e": []}),
-        lua.raw("return {a = {}, b = json.array(), c = json.array({}), d = inputs.e}", inputs={"e": []}),
-    )
     assert lua.value("return {a = {}, b = json.array(), c = json.array({}), d = inputs.e}", inputs={"e": []}) == {
         "a": {},
         "b": [],
@@ -216,8 +216,8 @@ def test_env_is_in_scope(lua):
         ("return {['load-data'] = coroutine.create(print)}", 'result["load-data"] is a thread'),
         ("local t = {} t.a = {b = t} return t", "result.a.b is a cycle: it is the same table as result"),
         ("return {rows = {1, 2, n = 2}}", 'result.rows mixes list elements and the key "n"; use one of them'),
-        ("return {[1] = 1, [2] = 2, [5] = 5}", "result is a sparse list: [5] is set, but not every element before it"),
-        ("return {[3] = 1}", "result is a sparse list: [3] is set"),
+        ("return {[1] = 1, [2] = 2, [5] = 5}", "result has a hole: [3] is nil; use json.null"),
+        ("return {[3] = 1}", "result has a hole: [1] is nil; use json.null"),
         ("local t = {1, 2, 3} t[2] = nil return t", "result has a hole: [2] is nil; use json.null"),
         ("return {x = 0/0}", "result.x is NaN, which JSON cannot hold"),
         ("return {1/0}", "result[1] is infinite, which JSON cannot hold"),

@@ -21,6 +21,7 @@ def upgrade() -> None:
     _settings()
     _workflows()
     _executions()
+    _execution_indexes()
     _journal()
     _inbox_and_logs()
 
@@ -82,6 +83,16 @@ def _executions() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_executions_id")),
         sa.ForeignKeyConstraint(["digest"], ["documents.digest"], name=op.f("fk_executions_digest")),
     )
+    op.create_table(
+        "execution_inputs",
+        sa.Column("execution", _number, nullable=False, autoincrement=False),
+        sa.Column("inputs", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("execution", name=op.f("pk_execution_inputs")),
+        _of_execution("execution_inputs"),
+    )
+
+
+def _execution_indexes() -> None:
     page = ["status", "created_at", "id"]
     op.create_index(op.f("ix_executions_status_created_at_id"), "executions", page)
     op.create_index(op.f("ix_executions_workflow_status_created_at_id"), "executions", ["workflow", *page])
@@ -91,13 +102,6 @@ def _executions() -> None:
     ):
         present = sa.text(f"{columns[-1]} IS NOT NULL")
         op.create_index(name, "executions", columns, unique=True, sqlite_where=present, postgresql_where=present)
-    op.create_table(
-        "execution_inputs",
-        sa.Column("execution", _number, nullable=False, autoincrement=False),
-        sa.Column("inputs", sa.LargeBinary, nullable=False),
-        sa.PrimaryKeyConstraint("execution", name=op.f("pk_execution_inputs")),
-        _of_execution("execution_inputs"),
-    )
 
 
 def _journal() -> None:

@@ -1,0 +1,78 @@
+"""The admission queue: executions that wait for an engine.
+
+Placement depends on what an execution needs and on which engines have said that they cannot run it. Executions alike
+in that form a lane: when the first of a lane has no place, none behind it has one, so a pass costs one refusal per lane
+however long the queue is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.dispatcher.tracked import Tracked
+
+__all__ = ["Lane", "Queue"]
+
+_Key = tuple[frozenset[str], frozenset[str]]
+
+
+class Lane:
+    """Executions that need the same, oldest first. `reason` says why the first one had no place; None before that."""
+
+    __slots__ = ("excluded", "executors", "reason", "waiting")
+
+    def __init__(self, executors: frozenset[str], excluded: frozenset[str]) -> None:
+        self.executors = executors
+        self.excluded = excluded
+        self.reason: str | None = None
+        self.waiting: dict[str, Tracked] = {}
+
+    def __iter__(self) -> Iterator[Tracked]:
+        """Oldest first. Executions may be taken out meanwhile."""
+        while self.waiting:
+            first = next(iter(self.waiting))
+            yield self.waiting[first]
+            if first in self.waiting:
+                return
+
+
+class Queue:
+    """Executions by lane."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[_Key, Lane] = {}
+        self._lane_of: dict[str, Lane] = {}
+
+    def __len__(self) -> int:
+        return len(self._lane_of)
+
+    def __contains__(self, execution: str) -> bool:
+        return execution in self._lane_of
+
+    def __iter__(self) -> Iterator[Lane]:
+        """Lanes, that with the oldest execution first."""
+        return iter(sorted(self._lanes.values(), key=lambda lane: next(iter(lane.waiting.values())).record.created_at))
+
+    def add(self, tracked: Tracked) -> None:
+        """Put an execution at the end of its lane."""
+        self.remove(tracked)
+        key = (tracked.plan.executors, frozenset(tracked.excluded))
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(*key)
+        lane.waiting[tracked.record.id] = tracked
+        self._lane_of[tracked.record.id] = lane
+
+    def remove(self, tracked: Tracked) -> None:
+        """Take an execution out, if it is in."""
+        lane = self._lane_of.pop(tracked.record.id, None)
+        if lane is None:
+            return
+        del lane.waiting[tracked.record.id]
+        if not lane.waiting:
+            del self._lanes[lane.executors, lane.excluded]
+
+    def reason(self, execution: str) -> str | None:
+        """Why an execution had no place when that was last looked at; None when it does not wait here."""
+        lane = self._lane_of.get(execution)
+        return lane.reason if lane is not None else None

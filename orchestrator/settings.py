@@ -1,0 +1,298 @@
+"""Settings of the orchestrator's server. A flag wins over the environment, that over the file, that over the default.
+
+The file is YAML (`dag-orchestrator --config FILE`); its keys are the names of the fields below. Secrets are read from
+the environment or from files only, never from flags, which every user of the machine can see.
+
+Read by `orchestrator.cli` (lazily: pydantic-settings takes a while to import). Embedding programs need none of this.
+`docs/environment.md` is generated from here by `scripts/generate_environment.py`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
+from dagengine.errors import SettingsError
+from dagengine.server import security
+from dagengine.spec.duration import parse_duration
+from dagengine.spec.suggestion import did_you_mean
+from orchestrator.discovery import static
+from orchestrator.discovery.base import Address
+from orchestrator.dispatcher.placement import Strategy
+
+__all__ = ["OrchestratorSettings", "Seconds", "load"]
+
+SECOND: Final = 1_000_000
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, str):
+        value = value.strip()
+        if value.replace(".", "", 1).isdecimal():
+            value = float(value)
+    return parse_duration(value) / SECOND
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+"""A length of time: a number of seconds, or a text such as `90s`, `5m` or `1h30m`."""
+
+
+def _items(value: object) -> object:
+    return [item for item in value.replace(",", " ").split() if item] if isinstance(value, str) else value
+
+
+class _Listening(BaseModel):
+    """Where people and programs reach the orchestrator: REST, HTTP triggers, metrics."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    http_port: int = Field(
+        default=8080, ge=0, le=65_535, description="TCP port to listen on; 0 takes any that is free."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_items)] = Field(
+        default=(),
+        description="Names under which clients may ask for it, beside loopback names and IP addresses: "
+        "`name,…`; `*.example.org` allows subdomains, `*` any.",
+    )
+    http_tls_cert: Path | None = Field(default=None, description="PEM file: certificate for HTTPS.")
+    http_tls_key: Path | None = Field(default=None, description="PEM file: private key of that certificate.")
+    http_tls_client_ca: Path | None = Field(
+        default=None, description="PEM file: CA of clients' certificates. With it, clients must show one (mTLS)."
+    )
+    max_body_bytes: int = Field(
+        default=8 * 1024 * 1024,
+        ge=1_024,
+        le=256 * 1024 * 1024,
+        description="Largest request body, in bytes.",
+    )
+    http_trigger_wait: Seconds = Field(
+        default=30.0,
+        ge=0,
+        le=3_600,
+        description="Seconds that an HTTP trigger waits for the result before it answers with the execution's URL.",
+    )
+    shutdown_timeout: Seconds = Field(
+        default=10.0, ge=0, le=3_600, description="Seconds that requests get to finish after SIGTERM."
+    )
+
+
+class _Security(BaseModel):
+    """How engines and clients prove who they are.
+
+    The token is asked of clients and proven to engines. It, or `HTTP_TLS_CLIENT_CA`, is needed unless `HOST` is a
+    loopback address. The TLS settings here are for sessions with engines; any of them turns TLS on for all sessions.
+    """
+
+    dagengine_token: SecretStr | None = Field(
+        default=None, description="Secret shared with engines and clients. At least 32 random characters."
+    )
+    dagengine_token_file: Path | None = Field(default=None, description="File that holds that secret instead.")
+    dagengine_tls_ca: Path | None = Field(
+        default=None, description="PEM file: CA of the engines' certificates. Default: those that the system trusts."
+    )
+    dagengine_tls_cert: Path | None = Field(
+        default=None, description="PEM file: certificate of this orchestrator, for engines that ask for one."
+    )
+    dagengine_tls_key: Path | None = Field(default=None, description="PEM file: private key of that certificate.")
+
+
+class _Engines(BaseModel):
+    """Which engines there are, and how work is spread over them."""
+
+    engines: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Addresses of the engines: `host:port,…`."
+    )
+    load_balancer_type: Strategy = Field(
+        default="consistent-hash", description="How an engine is chosen for an execution."
+    )
+    engine_lost_timeout: Seconds = Field(
+        default=30.0,
+        ge=1,
+        le=86_400,
+        description="Seconds without a session after which what an engine had is placed again, elsewhere.",
+    )
+
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _parse_engines(cls, value: object) -> object:
+        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            value = ",".join(value)
+        if not isinstance(value, str):
+            raise ValueError("expected addresses: host:port,… or a list of host:port")
+        try:
+            return tuple(sorted(address.target for address in static.parse_addresses(value)))
+        except SettingsError as exc:
+            raise ValueError(str(exc)) from exc
+
+
+class _Work(BaseModel):
+    """What the orchestrator remembers and how much it takes on."""
+
+    orchestrator_id: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=253,
+        description="Name of this orchestrator, as `--announce` prints it. Default: the host's name.",
+    )
+    database_url: str = Field(
+        default="sqlite:///dagengine.db",
+        description="Where everything is kept: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`; "
+        "`sqlite://` is a database in memory, gone with the process.",
+    )
+    max_queued: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Executions that may wait for an engine; beyond that, starters are told to try again later.",
+    )
+    cron_catch_up: Seconds = Field(
+        default=3_600.0,
+        ge=10,
+        le=31 * 86_400,
+        description="Seconds by which an occurrence of a cron trigger may be late, after a downtime say, and still "
+        "be started. Later than that, it is skipped.",
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_sqlite(cls, value: str) -> str:
+        if value in ("sqlite://", "sqlite:///:memory:") or (value.startswith("sqlite:///") and len(value) > 10):
+            return value
+        scheme = value.partition(":")[0] if ":" in value else ""  # the rest may hold a password
+        raise ValueError(
+            f"{scheme + ' databases are' if scheme else 'this is'} not supported: "
+            "write sqlite:///path/to/file.db, or sqlite:// for a database in memory"
+        )
+
+
+class _Logging(BaseModel):
+    """What the orchestrator says on standard error."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe events that are logged."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`console` for people, `json` for machines; `auto` looks for a terminal."
+    )
+
+
+class OrchestratorSettings(_Listening, _Security, _Engines, _Work, _Logging):
+    """All settings of `dag-orchestrator`. The environment variable of a field is its name in capitals.
+
+    Made by `load`; making one directly reads no environment.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        """The engines to dial."""
+        return static.parse_addresses(",".join(self.engines))
+
+    @property
+    def session_tls(self) -> bool:
+        """Whether sessions with engines are to be encrypted."""
+        return any((self.dagengine_tls_ca, self.dagengine_tls_cert, self.dagengine_tls_key))
+
+    def token(self) -> SecretStr | None:
+        """The token, read from its file where it has one. Raises SettingsError when that cannot be read or is empty."""
+        if self.dagengine_token_file is None:
+            return self.dagengine_token
+        try:
+            text = self.dagengine_token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
+            raise SettingsError(f"cannot read the token file {self.dagengine_token_file}: {reason}") from None
+        if not text:
+            raise SettingsError(f"the token file {self.dagengine_token_file} is empty")
+        return SecretStr(text)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> OrchestratorSettings:
+        faults = list(self._contradictions())
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        if self.dagengine_token is not None and self.dagengine_token_file is not None:
+            yield "both DAGENGINE_TOKEN and DAGENGINE_TOKEN_FILE are set: which one holds? Set one of them"
+        if (self.dagengine_tls_cert is None) != (self.dagengine_tls_key is None):
+            yield "a certificate goes with its key: set both DAGENGINE_TLS_CERT and DAGENGINE_TLS_KEY, or neither"
+        if (self.http_tls_cert is None) != (self.http_tls_key is None):
+            yield "a certificate goes with its key: set both HTTP_TLS_CERT and HTTP_TLS_KEY, or neither"
+        if self.http_tls_client_ca is not None and self.http_tls_cert is None:
+            yield "HTTP_TLS_CLIENT_CA asks clients for certificates over HTTPS: set HTTP_TLS_CERT and HTTP_TLS_KEY too"
+        known = self.dagengine_token or self.dagengine_token_file or self.http_tls_client_ca
+        if not known and not self._on_loopback():
+            yield (
+                f"refusing to listen on {self.host} without a way to tell clients from strangers: set DAGENGINE_TOKEN "
+                "or DAGENGINE_TOKEN_FILE to a secret that clients and engines have too, or HTTP_TLS_CERT, "
+                "HTTP_TLS_KEY and HTTP_TLS_CLIENT_CA for mutual TLS, or listen on 127.0.0.1"
+            )
+
+    def _on_loopback(self) -> bool:
+        try:
+            return security.is_loopback(self.host)
+        except SettingsError:
+            return False  # a name that leads nowhere now may lead anywhere later
+
+
+class _Environment(OrchestratorSettings, BaseSettings):
+    """The same fields, as pydantic-settings looks for them in the environment."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+
+def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) -> OrchestratorSettings:
+    """Settings from flags (by field name; None is "not given"), the environment and a file.
+
+    Raises SettingsError that names everything that is wrong at once.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    environment = EnvSettingsSource(_Environment)()
+    written = _read(config) if config is not None else {}
+    origins = {
+        **{name: f"{config}: {name}" for name in written},
+        **{name: f"environment variable {name.upper()}" for name in environment},
+        **{name: f"flag for {name}" for name in given},
+    }
+    try:
+        settings = OrchestratorSettings.model_validate({**written, **environment, **given})
+    except pydantic.ValidationError as exc:
+        raise SettingsError(_describe(exc, origins)) from None
+    settings.token()
+    return settings
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise SettingsError(f"cannot read the configuration file {config}: {exc.strerror}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError):
+        # The parser quotes the line that it does not like, and that may be the one with the token.
+        raise SettingsError(f"the configuration file {config} is not YAML") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise SettingsError(f"the configuration file {config} must be a mapping of settings to values")
+    return values
+
+
+def _describe(error: pydantic.ValidationError, origins: Mapping[str, str]) -> str:
+    """Every problem, each with where its value came from."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        if problem["type"] == "extra_forbidden":
+            message = f"there is no such setting{did_you_mean(name, OrchestratorSettings.model_fields)}"
+        lines.append(f"{origins.get(name, name)}: {message}" if name else message)
+    return "\n".join(lines)

@@ -1,0 +1,138 @@
+"""The Alembic revisions and the tables of `schema` are the same thing, and opening does no more than it must."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from orchestrator import errors
+from orchestrator.store import migration, queries, schema
+from orchestrator.store.sqlite import SQLiteStore
+
+TWICE = """
+import asyncio, sys
+from orchestrator.store.sqlite import SQLiteStore
+
+async def main():
+    for _ in range(2):
+        store = SQLiteStore(sys.argv[1])
+        await store.open()
+        await store.close()
+
+asyncio.run(main())
+print(any(name.partition(".")[0] == "alembic" for name in sys.modules))
+"""
+
+
+@pytest.fixture
+def connection() -> Iterator[sa.Connection]:
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+@pytest.fixture
+def other(connection: sa.Connection) -> Iterator[sa.Connection]:
+    """A second empty database."""
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
+
+
+def differences(connection: sa.Connection) -> list[object]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    return list(compare_metadata(context, schema.metadata))
+
+
+def tables(connection: sa.Connection) -> dict[str, str]:
+    rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {name: re.sub(r"\s+", " ", sql) for name, sql in rows}
+
+
+def test_the_revisions_arrive_at_the_schema(connection: sa.Connection) -> None:
+    migration.upgrade(connection)
+    assert differences(connection) == []
+
+
+def test_a_comparison_would_see_a_difference(connection: sa.Connection) -> None:
+    migration.upgrade(connection)
+    connection.exec_driver_sql("DROP INDEX uq_executions_occurrence")
+    connection.exec_driver_sql("ALTER TABLE facts ADD COLUMN extra TEXT")
+    assert len(differences(connection)) == 2
+
+
+def test_a_new_database_is_what_the_revisions_would_have_made(connection: sa.Connection, other: sa.Connection) -> None:
+    migration.migrate(connection, name="new")
+    migration.upgrade(other)
+    assert tables(connection) == tables(other)
+    revision = "SELECT version_num FROM alembic_version"
+    assert connection.exec_driver_sql(revision).all() == other.exec_driver_sql(revision).all() == [(schema.HEAD,)]
+
+
+def test_the_head_is_the_newest_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", "orchestrator.store:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+
+
+def test_opening_does_not_import_alembic(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE, f"sqlite:///{tmp_path}/s.db"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+async def test_an_older_database_is_upgraded_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    before_the_first = sqlite3.connect(path)
+    before_the_first.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+    before_the_first.close()
+    store = SQLiteStore(f"sqlite:///{path}")
+    await store.open()
+    assert await store.versions() == []
+    await store.close()
+    upgraded = sa.create_engine(f"sqlite:///{path}")
+    with upgraded.connect() as connection:
+        assert differences(connection) == []
+    upgraded.dispose()
+
+
+async def test_a_database_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    newer = sqlite3.connect(path)
+    newer.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+    newer.execute("INSERT INTO alembic_version VALUES ('9999')")
+    newer.commit()
+    newer.close()
+    with pytest.raises(errors.StoreError, match=r"s\.db has schema revision 9999, .* newer release"):
+        await SQLiteStore(f"sqlite:///{path}").open()
+    unchanged = sqlite3.connect(path)
+    assert unchanged.execute("SELECT name FROM sqlite_master").fetchall() == [("alembic_version",)]
+    unchanged.close()
+
+
+@pytest.mark.parametrize("of_workflow", [False, True])
+@pytest.mark.parametrize("continued", [False, True])
+def test_pages_are_read_from_an_index(connection: sa.Connection, *, of_workflow: bool, continued: bool) -> None:
+    migration.migrate(connection, name="new")
+    statement = queries._page(len(queries.EVERY_STATUS), of_workflow=of_workflow, continued=continued)
+    compiled = statement.compile(connection)
+    assert compiled.positiontup is not None
+    plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", tuple(1 for _ in compiled.positiontup))
+    steps = [row[3] for row in plan]
+    index = "ix_executions_workflow_status_created_at_id" if of_workflow else "ix_executions_status_created_at_id"
+    assert sum(f"USING COVERING INDEX {index}" in step for step in steps) == len(queries.EVERY_STATUS)
+    assert not any(step.startswith("SCAN executions") for step in steps)
