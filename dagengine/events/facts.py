@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 __all__ = [
     "CancelRequested",
@@ -87,19 +87,19 @@ class NodeStarted(_Fact, frozen=True, gc=False, kw_only=True, tag="NodeStarted")
     node: str
     index: int | None = None
     attempt: int = 1
-    args: Raw | None = None
+    args: Raw | UnsetType = UNSET
 
 
 class NodeSucceeded(_Fact, frozen=True, gc=False, kw_only=True, tag="NodeSucceeded"):
     """An attempt succeeded. `elapsed` is the time it took in microseconds.
 
-    For a node with `foreach` as a whole, `result` is None: its result is the list of its items' results, a view.
+    For a node with `foreach` as a whole, `result` is UNSET: its result is the list of its items' results, a view.
     """
 
     node: str
     index: int | None = None
     attempt: int = 1
-    result: Raw | None = None
+    result: Raw | UnsetType = UNSET
     elapsed: int = 0
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 import msgspec
+from msgspec import UNSET
 
 from dagengine.errors import MachineError
 from dagengine.events import facts
@@ -265,7 +266,7 @@ class Machine:
                 node=self.graph.nodes[position].id,
                 index=None if index < 0 else index,
                 attempt=attempt,
-                args=None if args is None else msgspec.Raw(args),
+                args=UNSET if args is None else msgspec.Raw(args),
             )
         )
         self._commands.append(Run(position, index, attempt))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET
 
 from dagengine.errors import MachineError
 from dagengine.events import facts
@@ -260,12 +261,12 @@ class State:
             items.phase[fact.index] = after
             items.attempt[fact.index] = fact.attempt
             unit = (position, fact.index)
-        if fact.args is not None:
+        if fact.args is not UNSET:
             self.args[unit] = bytes(fact.args)
 
     def _succeeded(self, fact: facts.NodeSucceeded) -> None:
         position = self.graph.index[fact.node]
-        result = None if fact.result is None else bytes(fact.result)
+        result = None if fact.result is UNSET else bytes(fact.result)
         if fact.index is None:
             after = _SUCCEEDED[self.phase[position]]
             if after == ILLEGAL or ((items := self.items.get(position)) and items.unfinished):

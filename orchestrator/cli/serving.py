@@ -57,9 +57,11 @@ def orchestrator(settings: OrchestratorSettings) -> Orchestrator:
         settings.database_url,
         engines=settings.engines,
         options=Options(
+            name=settings.orchestrator_id,
             strategy=settings.load_balancer_type,
             queue_limit=settings.max_queued,
             engine_lost_after=settings.engine_lost_timeout,
+            cron_catch_up=settings.cron_catch_up,
             trigger_wait=settings.http_trigger_wait,
             max_body=settings.max_body_bytes,
             token=settings.token(),

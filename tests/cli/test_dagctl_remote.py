@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ DEADLINE = 30.0
 
 @contextmanager
 def development(command: Callable[..., list[str]], folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A running `dagctl dev` that has said where it listens; what it said is in `args`' place, as `said`."""
+    """A running `dagctl dev` that has said where it listens; `said.txt` in `folder` holds what it said."""
     config = folder / "dev.json"
     with subprocess.Popen(
         command("dev", "--port", "0", *arguments),
@@ -62,7 +63,6 @@ def development(command: Callable[..., list[str]], folder: Path, *arguments: str
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a `dagctl dev` that runs for all tests of this file."""
-    import sys
 
     def command(*arguments: str) -> list[str]:
         return [sys.executable, "-c", "from orchestrator.cli.dagctl import main; main()", *arguments]
@@ -195,7 +195,7 @@ def test_a_failure_ends_with_1_and_is_explained(registered: Path, dagctl: Callab
         (["delete", "workflow", "nobody"], 1, "nobody"),
         (["get", "executions", "--status", "happy"], 2, "happy"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_is_not_there_is_told(
     registered: Path, arguments: list[str], code: int, expected: str, dagctl: Callable[..., Any]

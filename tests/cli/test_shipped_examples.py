@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,11 @@ def test_hello_runs_as_a_program() -> None:
 
 @pytest.mark.e2e
 def test_the_main_job_prints_its_report_and_leaves_nothing_behind() -> None:
+    mark = uuid.uuid4().hex
     done = subprocess.run(
         [sys.executable, "examples/01-weather/run.py"],
         cwd=ROOT,
+        env={**os.environ, "MAIN_JOB_OF_TEST": mark},
         capture_output=True,
         text=True,
         timeout=120,
@@ -42,9 +46,11 @@ def test_the_main_job_prints_its_report_and_leaves_nothing_behind() -> None:
     assert "seattle-weather@1.0.0 ran on engine-" in done.stdout
     assert "report succeeded in" in done.stderr
     assert "everything is stopped again" in done.stderr
-    left = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "--announce" in (process.info["cmdline"] or ()) and process.ppid() == 1
-    ]
-    assert left == []
+    assert [process for process in psutil.process_iter() if _environment(process).get("MAIN_JOB_OF_TEST") == mark] == []
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}

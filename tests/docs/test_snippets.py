@@ -35,14 +35,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 PAGES += sorted(ROOT.glob("examples/**/*.md"))
 FENCE = re.compile(r"^```(?P<language>\w+)(?: (?P<mark>\w+))?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-MARKS = {
-    "yaml": {"run", "check", "wrong"},
-    "lua": {"run"},
-    "python": {"run"},
-    "sh": {"run"},
-    "json": {"outputs"},
-    "text": {"output", "errors"},
-}
+ANSWERS = ("outputs", "output", "errors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +58,7 @@ def snippets(page: Path) -> list[Snippet]:
     blocks = list(FENCE.finditer(text))
     found = []
     for block, following in itertools.zip_longest(blocks, blocks[1:]):
-        answers = following is not None and following["mark"] in ("outputs", "output", "errors")
+        answers = following is not None and following["mark"] in ANSWERS
         found.append(
             Snippet(
                 page=page,
@@ -82,80 +75,76 @@ def snippets(page: Path) -> list[Snippet]:
 ALL = [snippet for page in PAGES if page.exists() for snippet in snippets(page)]
 
 
-def marked(language: str, *marks: str) -> pytest.MarkDecorator:
-    chosen = [snippet for snippet in ALL if snippet.language == language and snippet.mark in marks]
-    return pytest.mark.parametrize("snippet", chosen, ids=str)
-
-
 def document(snippet: Snippet) -> dict[str, Any] | str:
     """What a YAML snippet holds, completed to a document; a whole document as text, so that lines are right."""
     value = yaml.safe_load(snippet.body)
     if isinstance(value, dict) and "apiVersion" in value:
         return snippet.body
-    spec = {"nodes": value} if isinstance(value, list) else value
+    return document_of(value)
+
+
+def document_of(spec: dict[str, Any] | list[Any]) -> dict[str, Any]:
     return {
         "apiVersion": "workflows/v1",
         "kind": "Workflow",
         "metadata": {"id": "snippet", "version": "1.0.0"},
-        "spec": spec,
+        "spec": {"nodes": spec} if isinstance(spec, list) else spec,
     }
 
 
-@pytest.mark.parametrize("snippet", [snippet for snippet in ALL if snippet.mark], ids=str)
-def test_marks_are_known(snippet: Snippet) -> None:
-    assert snippet.mark in MARKS.get(snippet.language, set()), f"unknown mark '{snippet.language} {snippet.mark}'"
+CHECKED = [snippet for snippet in ALL if snippet.mark and snippet.mark not in ANSWERS]
 
 
-@marked("yaml", "run")
-def test_workflows_run(snippet: Snippet) -> None:
+@pytest.mark.parametrize("snippet", CHECKED, ids=str)
+def test_a_snippet_does_what_it_says(snippet: Snippet, tmp_path: Path) -> None:
+    match snippet.language, snippet.mark:
+        case "yaml", "run":
+            assert_gives(snippet)
+        case "yaml", "check":
+            assert read_workflow(document(snippet)).spec.nodes
+        case "yaml", "wrong":
+            assert_refused(snippet)
+        case "lua", "run":
+            assert_returns(snippet)
+        case "python", "run":
+            script = tmp_path / "snippet.py"
+            script.write_text(snippet.body)
+            assert_prints([sys.executable, str(script)], snippet, tmp_path)
+        case "sh", "run":
+            assert_prints(["bash", "-euo", "pipefail", "-c", snippet.body], snippet, tmp_path)
+        case _:
+            pytest.fail(f"unknown mark '{snippet.language} {snippet.mark}'")
+
+
+def test_an_answer_follows_what_it_answers() -> None:
+    for before, snippet in itertools.pairwise([None, *ALL]):
+        if snippet is not None and snippet.mark in ANSWERS:
+            assert before in CHECKED, f"{snippet} answers nothing"
+
+
+def assert_gives(snippet: Snippet) -> None:
     outputs = DAGEngine().run_sync(document(snippet))
     if snippet.answer is not None:
         assert outputs == json.loads(snippet.answer)
 
 
-@marked("yaml", "check")
-def test_workflows_are_right(snippet: Snippet) -> None:
-    assert read_workflow(document(snippet)).spec.nodes
-
-
-@marked("yaml", "wrong")
-def test_wrong_workflows_are_refused(snippet: Snippet) -> None:
+def assert_refused(snippet: Snippet) -> None:
     assert snippet.answer is not None, "a `yaml wrong` block is followed by a `text errors` block"
     with pytest.raises(SpecError) as caught:
         read_workflow(document(snippet), name="workflow.yaml")
     assert str(caught.value) == snippet.answer.rstrip("\n")
 
 
-@marked("lua", "run")
-def test_lua_returns_what_its_last_line_says(snippet: Snippet) -> None:
+def assert_returns(snippet: Snippet) -> None:
     code, _, expected = snippet.body.rstrip("\n").rpartition("\n--> ")
-    nodes = [{"id": "snippet", "executor": {"type": "lua", "code": code or snippet.body}}]
-    work = {
-        "apiVersion": "workflows/v1",
-        "kind": "Workflow",
-        "metadata": {"id": "snippet", "version": "1.0.0"},
-        "spec": {"nodes": nodes},
-    }
+    work = document_of([{"id": "snippet", "executor": {"type": "lua", "code": code or snippet.body}}])
     if code and expected.startswith("error: "):
         with pytest.raises(ExecutionFailed) as caught:
             DAGEngine().run_sync(work)
         assert expected.removeprefix("error: ") in caught.value.nodes["snippet"]
-        return
-    outputs = DAGEngine().run_sync(work)
-    if code:
-        assert outputs["snippet"] == json.loads(expected)
-
-
-@marked("python", "run")
-def test_scripts_run(snippet: Snippet, tmp_path: Path) -> None:
-    script = tmp_path / "snippet.py"
-    script.write_text(snippet.body)
-    assert_prints([sys.executable, str(script)], snippet, tmp_path)
-
-
-@marked("sh", "run")
-def test_commands_run(snippet: Snippet, tmp_path: Path) -> None:
-    assert_prints(["bash", "-euo", "pipefail", "-c", snippet.body], snippet, tmp_path)
+    else:
+        outputs = DAGEngine().run_sync(work)
+        assert not code or outputs["snippet"] == json.loads(expected)
 
 
 def assert_prints(command: list[str], snippet: Snippet, home: Path) -> None:

@@ -96,9 +96,7 @@ class World:
             verdict = self.verdict(node, command.index, command.attempt)
             error = None if verdict == "success" else ErrorInfo(type="Scripted", message=f"{node} said {verdict}")
             result = b'"%s"' % node.encode()
-            self.handle(
-                AttemptEnded(self.now, command.node, command.index, command.attempt, verdict, result, error, 5)
-            )
+            self.handle(AttemptEnded(self.now, command.node, command.index, command.attempt, verdict, result, error, 5))
 
     def _evaluate(self, command: Evaluate) -> None:
         node = "" if command.node < 0 else self.graph.nodes[command.node].id

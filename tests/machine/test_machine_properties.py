@@ -35,7 +35,11 @@ def make_nodes(size: int, chance: random.Random, *, plain: bool) -> list[dict[st
             if chance.random() < 0.1:
                 node["foreach"] = "inputs.list"
             if chance.random() < 0.3:
-                node["executor"] = {"type": "python", "function": "f", "args": {"a": 1} if chance.random() < 0.5 else {}}
+                node["executor"] = {
+                    "type": "python",
+                    "function": "f",
+                    "args": {"a": 1} if chance.random() < 0.5 else {},
+                }
             node["retry"] = {"fail": {"max_attempts": chance.choice([1, 1, 2, 3])}, "error": {"max_attempts": 2}}
         nodes.append(node)
     chance.shuffle(nodes)
@@ -69,7 +73,9 @@ def dependencies_came_first(made: list[facts.Fact], graph: Graph) -> None:
         match fact:
             case facts.NodeStarted(node=node) | facts.NodeExpanded(node=node):
                 plan = graph.nodes[graph.index[node]]
-                missing = [graph.nodes[needed].id for needed in plan.dependencies if graph.nodes[needed].id not in ended]
+                missing = [
+                    graph.nodes[needed].id for needed in plan.dependencies if graph.nodes[needed].id not in ended
+                ]
                 assert not missing, f"{node} started before {missing}"
             case facts.NodeSucceeded(index=None) | facts.NodeSkipped() | facts.NodeCancelled():
                 ended.add(fact.node)

@@ -3,9 +3,11 @@
 -- A count hook in every coroutine of a script asks the host, every few milliseconds, whether to go on. To stop is to
 -- raise, and everything that can catch an error (pcall, xpcall, coroutine.resume, wrap, close) is replaced by a version
 -- that does not give the script control back: where it can, it yields to the host for good, so that a deep stack need
--- not be unwound; inside a C function it raises again. Errors raised inside a hook need care: Lua keeps hooks switched off until a pcall has unwound, so
--- nothing of the script may run before that. Hence `xpcall` calls the handler after unwinding, and a coroutine that died
--- that way is never closed (its `__close` methods would run unwatched).
+-- not be unwound; inside a C function it raises again.
+--
+-- Errors raised inside a hook need care: Lua keeps hooks switched off until a pcall has unwound, so nothing of the
+-- script may run before that. Hence `xpcall` calls the handler after unwinding, and a coroutine that died that way is
+-- never closed (its `__close` methods would run unwatched).
 --
 -- `tick(log)` is the host: takes the log written so far (or nil), answers nil to go on or the reason to stop.
 
