@@ -13,6 +13,7 @@ Used by the checks of `scope` and by the Lua executor, which evaluates the parts
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -77,6 +78,7 @@ class Code:
 _NOTHING: Final = References()
 
 
+@functools.lru_cache(maxsize=16_384)  # a document's code is read when it is checked, and again when it is compiled
 def references(code: str) -> References:
     """What `code`, a Lua chunk or expression, reads. Takes time linear in its length; never fails."""
     if not any(root in code for root in _ROOTS):

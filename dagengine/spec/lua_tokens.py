@@ -47,17 +47,14 @@ def tokens(code: str, start: int = 0) -> Iterator[Token]:
     """The tokens of `code` from `start` on, comments left out."""
     for match in _TOKEN.finditer(code, start):
         begin, end = match.span()
-        if (word := match["name"]) is not None:
-            yield Token("name", word, begin, end)
-        elif (symbol := match["symbol"]) is not None:
-            yield Token("symbol", symbol, begin, end)
-        elif match["text"] is not None:
-            yield Token("text", code[begin + 1 : end - 1], begin, end)
-        elif match["long"] is not None:
-            width = len(match["t"]) + 2
-            yield Token("text", code[begin + width : end - width].removeprefix("\n"), begin, end)
-        elif match["number"] is not None:
-            yield Token("number", match["number"], begin, end)
+        match match.lastgroup:
+            case "name" | "symbol" | "number" as kind:
+                yield Token(kind, code[begin:end], begin, end)
+            case "text":
+                yield Token("text", code[begin + 1 : end - 1], begin, end)
+            case "long":
+                width = len(match["t"]) + 2
+                yield Token("text", code[begin + width : end - width].removeprefix("\n"), begin, end)
 
 
 def is_name(text: str) -> bool:

@@ -191,6 +191,7 @@ async def run_all(server: str | None, scale: float, console: Console) -> int:
         f"{len(traces)} workflows, {sum(len(trace.tasks) for trace in traces)} nodes; "
         f"one recorded second takes {scale * 1e3:g} ms; {speed / 1e6:.1f} million loops a second here",
         highlight=False,
+        soft_wrap=True,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("nodes"))
     async with orchestrator_at(server) as client:

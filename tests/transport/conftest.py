@@ -62,7 +62,7 @@ class Ledger:
         return bool(self.facts[execution]) and isinstance(codec.decode(self.facts[execution][-1]), codec.TERMINAL)
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(20):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -94,6 +94,7 @@ class Ledger:
 
     async def received(self, link: Link, message: session_pb2.EngineMessage) -> None:
         self.messages.append(message)
+        self.changed.set()
         if self.before is not None and (waiting := self.before(message)) is not None:
             await waiting
         for batch in message.facts:
@@ -175,12 +176,11 @@ class TCPLine:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.dials += 1
         self._frozen = False
-        host, _, port = self.target.rpartition(":")
-        try:
-            upstream = await asyncio.open_connection(host, int(port))
-        except OSError:
+        if not self.target:
             writer.transport.abort()
             return
+        host, _, port = self.target.rpartition(":")
+        upstream = await asyncio.open_connection(host, int(port))
         self._writers |= {writer, upstream[1]}
         frozen = asyncio.Event()
         for source, sink in ((reader, upstream[1]), (upstream[0], writer)):
@@ -213,7 +213,7 @@ class GrpcEnd:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.line = TCPLine()
-        self._server: EngineServer | None = None
+        self._server = EngineServer(host)
 
     @property
     def address(self) -> str:
@@ -224,20 +224,19 @@ class GrpcEnd:
 
     async def open(self) -> None:
         await self.line.open()
-        await self.appear()
-
-    async def appear(self) -> None:
-        self._server = EngineServer(self.host)
         await self._server.start()
+        self.appear()
+
+    def appear(self) -> None:
         self.line.target = self._server.address
 
-    async def vanish(self) -> None:
+    def vanish(self) -> None:
+        self.line.target = ""
         self.line.cut()
-        if self._server is not None:
-            await self._server.stop()
 
     async def close(self) -> None:
-        await self.vanish()
+        self.line.cut()
+        await self._server.stop()
         await self.line.close()
 
 
@@ -297,27 +296,31 @@ class InProcessEnd:
         self.host = host
         self.line = InProcessLine(host)
         self._transports: list[InProcessTransport] = []
+        self._present = True
 
     def transport(self, identity: Identity, *, silence: float) -> InProcessTransport:
         transport = InProcessTransport(identity, silence=silence)
-        transport.register(self.address, self.line.session)
         self._transports.append(transport)
+        if self._present:
+            self.appear()
         return transport
 
     async def open(self) -> None:
         pass
 
-    async def appear(self) -> None:
+    def appear(self) -> None:
+        self._present = True
         for transport in self._transports:
             transport.register(self.address, self.line.session)
 
-    async def vanish(self) -> None:
+    def vanish(self) -> None:
+        self._present = False
         for transport in self._transports:
             transport.unregister(self.address)
         self.line.cut()
 
     async def close(self) -> None:
-        await self.vanish()
+        self.line.cut()
 
 
 @pytest.fixture

@@ -107,13 +107,13 @@ async def test_commands_keep_their_order(link: Link, ledger: Any, chain_of: Any,
 
 
 async def test_nothing_is_kept_between_sessions(link: Link, ledger: Any, end: Any, chain_of: Any) -> None:
-    await end.vanish()
+    end.vanish()
     await ledger.until(lambda: ledger.reasons)
     assert not link.connected
     assert link.reason
     link.send(OrchestratorMessage(acks=[{"execution": "e1", "epoch": 1, "seq": 1_000}]))
     link.send(OrchestratorMessage(starts=[{"execution": "e1", "epoch": 1}]))
-    await end.appear()
+    end.appear()
     await ledger.until(lambda: len(ledger.hellos) == 2)
     ledger.want(link, "e2", chain_of(1))
     await ledger.all_ended()
@@ -121,12 +121,12 @@ async def test_nothing_is_kept_between_sessions(link: Link, ledger: Any, end: An
 
 
 async def test_a_link_finds_an_engine_that_comes_later(dial: Any, ledger: Any, end: Any) -> None:
-    await end.vanish()
+    end.vanish()
     link = dial()
     await ledger.until(lambda: len(ledger.reasons) >= 3)
     assert (link.engine_id, link.connected) == ("", False)
     assert link.reason == ledger.reasons[-1] != ""
-    await end.appear()
+    end.appear()
     await ledger.until(lambda: ledger.hellos)
     assert (link.engine_id, link.connected, link.reason) == ("engine-1", True, "")
 

@@ -6,13 +6,17 @@ Only what code may read is converted for a call. That is decided by its words, o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from dagengine.spec import expression, lua_tokens
+from dagengine.spec import expression
 
 __all__ = ["MOST_NAMED_NODES", "Chunk", "Reads", "reads"]
+
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Words of texts and comments count, too: that converts now and then what nobody reads, and never too little."""
 
 MOST_NAMED_NODES = 100
 """Code that names more nodes than this is given all of them in one table: a Lua call takes few arguments."""
@@ -57,7 +61,7 @@ def reads(codes: Iterable[str]) -> Reads:
         code = given.replace("\r\n", "\n")
         # Where Lua's lexer and ours may part, nothing that was seen can be relied on.
         everything = everything or "\\z" in code or "\r" in code
-        names.update(token.value for token in lua_tokens.tokens(code) if token.kind == "name")
+        names.update(_WORD.findall(code))
         found = expression.references(code)
         nodes |= found.nodes
         dynamic = dynamic or found.dynamic_nodes

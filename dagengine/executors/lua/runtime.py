@@ -111,8 +111,8 @@ class Runtime:
         entries = _boot(state, self._watch.tick, max_output)
         self._compile_script, self._compile_template, self._check_script, self._check_expression = entries[:4]
         self._position, self._explain, self._keep, self._drop = entries[4:]
-        self._chunks: Generations[str, Chunk | ErrorInfo] = Generations(max_memory // 64)
-        self._values: Generations[bytes, int] = Generations(max_memory // 64)
+        self._chunks: Generations[str, Chunk | ErrorInfo] = Generations(max_memory // 16)
+        self._values: Generations[bytes, int] = Generations(max_memory // 16)
         self._last_slot = 0
 
     def cancel(self, token: object) -> None:
