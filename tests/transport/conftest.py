@@ -211,7 +211,6 @@ class GrpcEnd:
     """An engine behind a real gRPC server, a TCP proxy before it."""
 
     def __init__(self, host: Host) -> None:
-        self.host = host
         self.line = TCPLine()
         self._server = EngineServer(host)
 
@@ -234,6 +233,14 @@ class GrpcEnd:
         self.line.target = ""
         self.line.cut()
 
+    async def replace(self, host: Host) -> None:
+        """The engine dies, another process takes its place."""
+        self.vanish()
+        await self._server.stop()
+        self._server = EngineServer(host)
+        await self._server.start()
+        self.appear()
+
     async def close(self) -> None:
         self.line.cut()
         await self._server.stop()
@@ -245,7 +252,7 @@ class InProcessLine:
 
     def __init__(self, host: Host) -> None:
         self.dials = 0
-        self._host = host
+        self.host = host
         self._cuts: set[asyncio.Event] = set()
         self._frozen: set[asyncio.Event] = set()
 
@@ -265,7 +272,7 @@ class InProcessLine:
         cutting = asyncio.create_task(cut.wait())
         reading: asyncio.Future[session_pb2.EngineMessage] | None = None
         try:
-            async with contextlib.aclosing(self._host.session(incoming)) as messages:
+            async with contextlib.aclosing(self.host.session(incoming)) as messages:
                 try:
                     while True:
                         reading = asyncio.ensure_future(anext(messages))
@@ -293,7 +300,6 @@ class InProcessEnd:
     address = "engine-1"
 
     def __init__(self, host: Host) -> None:
-        self.host = host
         self.line = InProcessLine(host)
         self._transports: list[InProcessTransport] = []
         self._present = True
@@ -319,13 +325,19 @@ class InProcessEnd:
             transport.unregister(self.address)
         self.line.cut()
 
+    async def replace(self, host: Host) -> None:
+        """The engine dies, another one takes its place."""
+        self.line.cut()
+        self.line.host.close()
+        self.line.host = host
+
     async def close(self) -> None:
         self.line.cut()
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[DAGEngine]:
-    async with DAGEngine() as engine:
+    async with DAGEngine(lua_thread=True) as engine:
         yield engine
 
 

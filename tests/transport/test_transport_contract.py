@@ -11,6 +11,7 @@ from dagengine.events import facts as codec
 from dagengine.graph import compile_document
 from dagengine.machine.machine import fold
 from dagengine.server.host import Host
+from dagengine.spec.model import Document
 from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
 from dagengine.wire.v1.session_pb2 import OrchestratorMessage
@@ -38,23 +39,50 @@ async def test_an_execution_runs_over_a_session(link: Link, ledger: Any, chain_o
     assert ledger.duplicates == 0
 
 
-async def test_cutting_the_line_loses_and_doubles_no_fact(link: Link, ledger: Any, end: Any, chain_of: Any) -> None:
+async def test_cutting_the_line_loses_and_doubles_no_fact(
+    link: Link, ledger: Any, end: Any, chain_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BATCH_FACTS", 50)
     cuts = 0
 
     def cut_now_and_then(message: session_pb2.EngineMessage) -> None:
+        """Half of the cuts take the message itself with them, the others its acknowledgement."""
         nonlocal cuts
-        if message.facts and len(ledger.messages) % 3 == 0 and cuts < 12:
+        if message.facts and len(ledger.messages) % 5 == 0 and cuts < 12:
             cuts += 1
             end.line.cut()
+            if cuts % 2:
+                raise TransportError("the line was cut")
 
     ledger.before = cut_now_and_then
     for number in range(20):
         ledger.want(link, f"e{number}", chain_of(100))
     await ledger.all_ended()
     check_journals(ledger)
-    assert cuts >= 3
-    assert len(ledger.hellos) > 3
-    assert ledger.hellos[-1].incarnation == ledger.hellos[0].incarnation
+    assert cuts == 12
+    assert len({hello.incarnation for hello in ledger.hellos}) == 1
+    assert not ledger.refusals
+
+
+async def test_executions_of_an_engine_that_died_go_on_at_the_next_one_from_what_is_committed(
+    link: Link, ledger: Any, end: Any, engine: Any, chain_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BATCH_FACTS", 50)
+    deaths = 0
+
+    async def die() -> None:
+        nonlocal deaths
+        deaths += 1
+        await end.replace(Host(engine, engine_id="engine-1", version="0", capacity=50))
+        raise TransportError("the engine died")
+
+    ledger.before = lambda message: die() if len(ledger.messages) % 10 == 0 and deaths < 4 else None
+    for number in range(20):
+        ledger.want(link, f"e{number}", chain_of(100))
+    await ledger.all_ended()
+    check_journals(ledger)
+    assert deaths == 4
+    assert len({hello.incarnation for hello in ledger.hellos}) == 5
     assert not ledger.refusals
 
 
@@ -168,9 +196,8 @@ async def test_a_message_that_no_session_carries_is_refused(link: Link) -> None:
 
 
 async def test_large_messages_pass_in_both_directions(link: Link, ledger: Any) -> None:
-    from dagengine.spec.model import Document
-
-    nodes = [{"id": "big", "executor": {"type": "lua", "code": "return string.rep('x', 6000000)"}}]
+    code = "return string.rep('x', 4100000)"
+    nodes = [{"id": name, "executor": {"type": "lua", "code": code}} for name in ("big", "bigger")]
     padding = {"padding": "y" * 6_000_000}
     document = Document.model_validate(
         {"metadata": {"id": "big", "version": "1.0.0", "annotations": padding}, "spec": {"nodes": nodes}}
