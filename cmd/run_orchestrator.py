@@ -1,3 +1,5 @@
-from orchestrator.cli import server
+"""Run an orchestrator: `python cmd/run_orchestrator.py --help`."""
 
-raise SystemExit(server.main())
+from orchestrator.cli.server import main
+
+main()

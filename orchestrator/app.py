@@ -123,6 +123,8 @@ class Orchestrator(Service):
         self._static = StaticDiscovery(parse_addresses(",".join(engines)))
         self._local = InProcessDiscovery()
         self._hosts: dict[str, tuple[Host, DAGEngine]] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
+        """The Python functions of the workflows that were registered from code."""
         self._transports: dict[str, Transport] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._opened = False
@@ -156,6 +158,7 @@ class Orchestrator(Service):
             await self._dispatcher.open()
             await self._versions_changed()
         except BaseException:
+            await self._dispatcher.close()
             await self._store.close()
             raise
         for work in (self._follow(self._static), self._follow(self._local), self._cron.run()):
@@ -188,6 +191,8 @@ class Orchestrator(Service):
     def register_engine(self, name: str, engine: DAGEngine, *, capacity: int = EMBEDDED_CAPACITY) -> None:
         """Add an engine that lives in this process; it is closed together with the orchestrator. Raises Conflict."""
         self._local.register(name)
+        for function_name, function in self._functions.items():
+            engine.register(function_name, function)
         host = Host(engine, engine_id=name, version=distribution.version("dagengine"), capacity=capacity)
         self._hosts[name] = (host, engine)
         if self._opened:
@@ -221,12 +226,20 @@ class Orchestrator(Service):
         """
         made = builder if isinstance(builder, Workflow | Document) else builder()
         if isinstance(made, Workflow):
-            for _, engine in self._hosts.values():
-                for name, function in made.functions.items():
-                    engine.register(name, function)
+            self._teach(made.functions)
         document = (made.build() if isinstance(made, Workflow) else made).to_dict()
         document["metadata"] |= {"id": workflow_id, "version": version, **(metadata or {})}
         return await self.apply(document)
+
+    def _teach(self, functions: Mapping[str, Callable[..., Any]]) -> None:
+        """Make functions known to the engines in this process, those to come included."""
+        for name, function in functions.items():
+            for _, engine in self._hosts.values():
+                engine.register(name, function)
+            self._functions[name] = function
+        if functions:
+            for engine_id in self._hosts:
+                self._dispatcher.reconsider(engine_id)
 
     def _check_trigger(self, document: Document) -> Iterator[Problem]:
         problem = self._table.conflict(document)

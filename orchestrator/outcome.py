@@ -21,13 +21,23 @@ async def outputs_of(verbs: Verbs, view: ExecutionView) -> dict[str, Any]:
     """The outputs of an execution that has ended. Raises ExecutionFailed with the failed nodes unless it succeeded."""
     if view.status == "succeeded":
         return view.outputs or {}
-    why = f": {view.error.message}" if view.error is not None else ""
+    reason = view.error.message if view.error is not None else await _reason(verbs, view)
+    why = f": {reason}" if reason else ""
     raise ExecutionFailed(
         f"execution {view.id} of {view.workflow}@{view.version} {_ENDINGS[view.status]}{why}",
         execution=view.id,
         status=view.status,
         nodes=await _failed_nodes(verbs, view.id),
     )
+
+
+async def _reason(verbs: Verbs, view: ExecutionView) -> str:
+    """Why an execution was cancelled, as its last fact tells; empty when nobody gave a reason."""
+    for entry in await verbs.facts(view.id, after=max(0, view.last_seq - 1), limit=1):
+        fact = facts.decode(bytes(entry.fact))
+        if isinstance(fact, facts.ExecutionCancelled):
+            return fact.reason
+    return ""
 
 
 async def _failed_nodes(verbs: Verbs, execution: str) -> dict[str, str]:

@@ -100,10 +100,9 @@ class Service:
         with the execution of the first.
         """
         entry = await self._registry.resolve(reference)
-        record, created = await self._record(entry, inputs or {}, idempotency_key, trigger, occurrence)
-        if created:
-            self._dispatcher.submit(record, entry.document)
-        return self._view(record)
+        beginning = self._begin(entry, inputs or {}, idempotency_key, trigger, occurrence)
+        # Shielded: a caller that gives up half-way must not leave an execution recorded that nobody runs.
+        return self._view(await asyncio.shield(asyncio.ensure_future(beginning)))
 
     async def execute_workflow(
         self,
@@ -149,6 +148,8 @@ class Service:
         cursor: str | None = None,
     ) -> ExecutionPage:
         """Executions, newest first. `status` may name several, separated by commas. RequestError when one is wrong."""
+        if limit < 1:
+            raise RequestError(f"a page has at least one execution, not {limit}")
         records = await self._store.executions(
             workflow=workflow, status=_statuses(status), before=_before(cursor), limit=limit + 1
         )
@@ -201,7 +202,7 @@ class Service:
             payload=orjson.dumps({"author": author, "reason": reason}),
             created_at=self._clock.now(),
         )
-        await self._dispatcher.cancel(item)
+        await asyncio.shield(asyncio.ensure_future(self._dispatcher.cancel(item)))
         return await self.execution(execution)
 
     async def engines(self) -> list[EngineView]:
@@ -210,13 +211,13 @@ class Service:
 
     # --- parts ---
 
-    async def _record(
+    async def _begin(
         self, entry: Entry, inputs: Mapping[str, Any], key: str | None, trigger: str, occurrence: str | None
-    ) -> tuple[ExecutionRecord, bool]:
-        self._dispatcher.admit()
-        now = self._clock.now()
-        return await self._store.create_execution(
-            NewExecution(
+    ) -> ExecutionRecord:
+        """Record an execution and have it run, or find the one that has the key or the occurrence."""
+        with self._dispatcher.admission():
+            now = self._clock.now()
+            new = NewExecution(
                 id=execution_id(now),
                 workflow=entry.record.workflow,
                 version=entry.record.version,
@@ -228,7 +229,10 @@ class Service:
                 trigger=trigger,
                 occurrence=occurrence,
             )
-        )
+            record, created = await self._store.create_execution(new)
+            if created:
+                self._dispatcher.submit(record, entry.document)
+        return record
 
     async def _existing(self, execution: str) -> ExecutionRecord:
         record = await self._store.execution(execution)
@@ -290,6 +294,6 @@ def _before(cursor: str | None) -> tuple[int, str] | None:
     if not cursor:
         return None
     at, dot, execution = cursor.partition(".")
-    if not (dot and at.isdigit() and execution):
+    if not (dot and execution and at.isascii() and at.isdecimal() and len(at) < 19):  # it must fit 64 bits
         raise RequestError(f"the cursor {cursor!r} is none that this interface gave out")
     return int(at), execution

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    add_completion=True, rich_markup_mode="markdown", context_settings={"help_option_names": ["-h", "--help"]}
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_show_locals=False,  # they may hold secrets
 )
 
 EXAMPLES = """
@@ -119,6 +121,7 @@ def _serve(flags: dict[str, Any], *, config: Path | None, announce: bool) -> Non
             _announce(settings, address)
 
     _run(process.serve(settings, ready=ready))
+    process.leave()
 
 
 def _announce(settings: EngineSettings, address: str) -> None:

@@ -108,9 +108,10 @@ class Executor(Protocol):
     """Performs jobs of one executor type."""
 
     def submit(self, jobs: Sequence[Job], done: Done) -> None:
-        """Take `jobs`; call `done(job, outcome)` exactly once for each, on the event loop's thread, in any order.
+        """Take `jobs`, all of one execution.
 
-        Never calls `done` before `submit` has returned. Never raises: whatever goes wrong is an outcome.
+        Calls `done(job, outcome)` exactly once for each, on the event loop's thread, in any order; never before
+        `submit` has returned. Never raises: whatever goes wrong is an outcome.
         """
 
     def cancel(self, execution: str, node: str, index: int | None, attempt: int) -> None:

@@ -14,10 +14,15 @@ def wait(policy: Backoff, ended: int, *, seed: int, unit: tuple[int, int, int]) 
 
     `unit` is `(position, item or -1, attempt)`; with `seed` it decides the jitter, so a replay waits as long.
     """
-    # Beyond 64 doublings every wait is at its cap; the bound keeps the power within floats.
-    base = min(policy.initial * policy.factor ** min(ended - 1, 64), policy.max)
     spread = 1.0 + policy.jitter * (2.0 * _fraction(seed, *unit) - 1.0)
-    return round(base * spread)
+    return round(_unspread(policy, ended) * spread)
+
+
+def _unspread(policy: Backoff, ended: int) -> float:
+    try:
+        return min(policy.initial * policy.factor ** (ended - 1), policy.max)
+    except OverflowError:  # the power is beyond floats: only a wait that begins with nothing is below its cap then
+        return policy.max if policy.initial else 0.0
 
 
 def _fraction(*parts: int) -> float:

@@ -1,6 +1,7 @@
 """What must be true of every machine after every step. Tests run it all the time; replay runs it in production.
 
-Raises MachineError naming the invariant that does not hold. Costs O(nodes + edges + items): not for hot paths.
+Raises MachineError naming the invariant that does not hold. Costs O(nodes + edges + items): not for hot paths. Facts
+are committed in prefixes that may end in the middle of a step, so a folded machine is checked after it has resumed.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ def check(machine: Machine) -> None:
         _node(state, position)
     for position in state.items:
         _items(state, position)
+    if state.cancel is not None:
+        left = (node for node in state.graph.nodes if state.phase[node.position] not in FINAL)
+        _require(all(node.run_if == "always" for node in left), state, "after a cancel, only `always` nodes go on")
     if state.status in ("succeeded", "failed", "cancelled"):
         _require(state.unfinished == 0, state, "an ended execution has no unfinished node")
         _require((state.status == "succeeded") == (state.outputs is not None), state, "outputs belong to success")
         _require((state.status == "failed") == (state.error is not None), state, "an error belongs to failure")
+        _require((state.status == "cancelled") == (state.cancel is not None), state, "a cancel ends as cancelled")
 
 
 def _counts(state: State) -> None:
@@ -52,7 +57,7 @@ def _node(state: State, position: int) -> None:
         _require((position, -1) in state.errors, state, f"{node.id} failed, so it has an error")
     fails, errors = state.failures.get((position, -1), (0, 0))
     if position not in state.items:
-        limit = node.retry.fail.max_attempts + node.retry.error.max_attempts
+        limit = node.retry.fail.max_attempts + node.retry.error.max_attempts - 1
         _require(state.attempt[position] <= limit, state, f"{node.id} was tried no more often than allowed")
         _require(fails <= node.retry.fail.max_attempts, state, f"{node.id} failed no more often than allowed")
         _require(errors <= node.retry.error.max_attempts, state, f"{node.id} broke no more often than allowed")

@@ -27,9 +27,7 @@ def of_items(state: State, position: int, at: int) -> NodeSucceeded | NodeFailed
     message = f"{items.failed} of {len(items.phase)} items failed; item {items.first_failed}: {first.message}"
     # An item that the code refused weighs more than one that the platform lost: it would be refused again.
     refused = any(
-        fails and items.phase[index] == Phase.FAILED
-        for (owner, index), (fails, _) in state.failures.items()
-        if owner == position and index >= 0
+        phase == Phase.FAILED and state.failures[position, index][0] for index, phase in enumerate(items.phase)
     )
     return NodeFailed(
         at=at,

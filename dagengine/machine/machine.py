@@ -130,6 +130,9 @@ class Machine:
             raise MachineError(f"execution {state.execution} cannot go on: its journal is empty")
         self._evaluating.clear()
         self._next_item = {}
+        if state.cancel is not None:
+            # What was committed may end between the request to cancel and what followed from it.
+            self._give_up(at)
         for position, index in list(state.units(Phase.RUNNING)):
             attempt = state.attempt_of(position, index)
             if self.graph.nodes[position].pure:
@@ -211,6 +214,11 @@ class Machine:
         self._commands.extend(
             Abandon(position, index, state.attempt_of(position, index)) for position, index in running
         )
+        self._give_up(at)
+
+    def _give_up(self, at: int) -> None:
+        """End every node that has not ended, but those that run always."""
+        state = self.state
         for node in self.graph.nodes:
             phase = state.phase[node.position]
             if node.run_if == "always":

@@ -10,21 +10,25 @@ has been decided yet. It is derived (a node is on it at most once) and is worked
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal
 
-import msgspec
 from msgspec import UNSET
 
 from dagengine.errors import MachineError
 from dagengine.events import facts
 from dagengine.events.facts import ErrorInfo, Fact
 from dagengine.graph.compiled import Graph
+from dagengine.machine import story
+from dagengine.machine.items import Items
 from dagengine.machine.phases import ILLEGAL, Outcome, Phase, column
 
-__all__ = ["Items", "State", "Status"]
+__all__ = ["State", "Status"]
 
 Status = Literal["new", "running", "succeeded", "failed", "cancelled"]
+
+ItemFact = facts.NodeStarted | facts.NodeSucceeded | facts.NodeFailed
+NodeFact = ItemFact | facts.NodeExpanded | facts.NodeSkipped | facts.NodeCancelled
 
 _EXPANDED = column("NodeExpanded")
 _STARTED = column("NodeStarted")
@@ -34,43 +38,11 @@ _FAILED = column("NodeFailed")
 _SKIPPED = column("NodeSkipped")
 _CANCELLED = column("NodeCancelled")
 
-_item_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-class Items:
-    """The items of one node with `foreach`: parallel arrays indexed by item, so that an item costs bytes."""
-
-    __slots__ = ("attempt", "failed", "first_failed", "phase", "results", "unfinished", "values")
-
-    def __init__(self, values: list[msgspec.Raw]) -> None:
-        count = len(values)
-        self.values = values
-        self.phase = bytearray(count)
-        self.attempt = [0] * count
-        self.results: list[bytes | None] = [None] * count
-        self.unfinished = count
-        self.failed = 0
-        self.first_failed = -1
-
-    def snapshot(self) -> tuple[object, ...]:
-        """Everything, comparable."""
-        values = [bytes(value) for value in self.values]
-        return (
-            values,
-            bytes(self.phase),
-            list(self.attempt),
-            list(self.results),
-            self.unfinished,
-            self.failed,
-            self.first_failed,
-        )
-
 
 class State:
     """What is known of one execution. Arrays are indexed by node position; dictionaries by `(position, item or -1)`."""
 
     __slots__ = (
-        "_appliers",
         "args",
         "attempt",
         "cancel",
@@ -124,19 +96,6 @@ class State:
         self.troubled = False
         """Whether any node ended otherwise than succeeded: as long as not, nobody's `run_if` can refuse."""
         self.ready: list[int] = []
-        self._appliers = {
-            facts.ExecutionStarted: self._execution_started,
-            facts.NodeExpanded: self._expanded,
-            facts.NodeStarted: self._started,
-            facts.NodeSucceeded: self._succeeded,
-            facts.NodeFailed: self._failed,
-            facts.NodeSkipped: self._skipped,
-            facts.NodeCancelled: self._cancelled,
-            facts.CancelRequested: self._cancel_requested,
-            facts.ExecutionSucceeded: self._execution_succeeded,
-            facts.ExecutionFailed: self._execution_failed,
-            facts.ExecutionCancelled: self._execution_cancelled,
-        }
 
     # --- reading ---
 
@@ -212,26 +171,38 @@ class State:
     def apply(self, fact: Fact) -> None:
         """Take a fact in. Raises MachineError when it cannot follow what is known."""
         if fact.at < self.now:
-            raise MachineError(f"{self._story()}: {type(fact).__name__} at {fact.at} lies before {self.now}")
+            raise self._refuse(f"{type(fact).__name__} at {fact.at} lies before {self.now}")
         if self.status != "running" and (self.status != "new" or type(fact) is not facts.ExecutionStarted):
-            raise MachineError(f"{self._story()}: {type(fact).__name__} cannot follow")
+            raise self._refuse(f"{type(fact).__name__} cannot follow")
+        try:
+            _APPLIERS[type(fact)](self, fact)
+        except KeyError as error:
+            raise self._refuse(f"{type(fact).__name__} is about {error}, which the workflow does not have") from error
         self.now = fact.at
         self.seq += 1
-        self._appliers[type(fact)](fact)  # type: ignore[operator]  # the table pairs each type with its method
 
-    def _story(self) -> str:
-        return f"execution {self.execution} ({self.status}, {self.seq} facts)"
+    def _refuse(self, why: str) -> MachineError:
+        return MachineError(f"{story.of_execution(self)}: {why}")
 
-    def _illegal(self, fact: Fact, position: int, index: int) -> MachineError:
-        unit = self.graph.nodes[position].id + (f"[{index}]" if index >= 0 else "")
-        phase = Phase(self.phase_of(position, index)).name
-        return MachineError(f"{self._story()}: {type(fact).__name__} is illegal for {unit}, which is {phase}")
+    def _illegal(self, fact: NodeFact, position: int) -> MachineError:
+        kind, attempt, index = type(fact).__name__, getattr(fact, "attempt", 0), getattr(fact, "index", None)
+        unit = story.of_unit(self, position, index)
+        return self._refuse(f"{kind}{f' of attempt {attempt}' if attempt else ''} is illegal for {unit}")
+
+    def _items_of(self, fact: ItemFact, position: int) -> tuple[Items, int]:
+        """The items that a fact is about one of, and which. They live while their node runs."""
+        items, index = self.items.get(position), fact.index
+        if items is None or index is None or not 0 <= index < len(items.phase) or self.phase[position] != Phase.RUNNING:
+            raise self._illegal(fact, position)
+        return items, index
 
     def _execution_started(self, fact: facts.ExecutionStarted) -> None:
         if self.status != "new":
-            raise MachineError(f"{self._story()}: it has started already")
+            raise self._refuse("it has started already")
+        if fact.execution != self.execution:
+            raise self._refuse(f"the journal is of execution {fact.execution}")
         if fact.digest != self.graph.digest:
-            raise MachineError(f"{self._story()}: the journal is of {fact.digest}, the graph of {self.graph.digest}")
+            raise self._refuse(f"the journal is of {fact.digest}, the graph of {self.graph.digest}")
         self.status = "running"
         self.inputs = bytes(fact.inputs)
         self.ready.extend(self.graph.sources)
@@ -240,27 +211,31 @@ class State:
         position = self.graph.index[fact.node]
         after = _EXPANDED[self.phase[position]]
         if after == ILLEGAL or self.waiting[position]:
-            raise self._illegal(fact, position, -1)
+            raise self._illegal(fact, position)
+        try:
+            items = Items.of(fact)
+        except ValueError as error:
+            raise self._refuse(f"NodeExpanded of {fact.node}: {error}") from error
         self.phase[position] = after
-        self.items[position] = Items(_item_decoder.decode(fact.items))
+        self.items[position] = items
 
     def _started(self, fact: facts.NodeStarted) -> None:
         position = self.graph.index[fact.node]
         if fact.index is None:
             after = _STARTED[self.phase[position]]
-            if after == ILLEGAL or self.waiting[position]:
-                raise self._illegal(fact, position, -1)
+            if after == ILLEGAL or self.waiting[position] or fact.attempt != self.attempt[position] + 1:
+                raise self._illegal(fact, position)
             self.phase[position] = after
             self.attempt[position] = fact.attempt
             unit = (position, -1)
         else:
-            items = self.items[position]
-            after = _STARTED[items.phase[fact.index]]
-            if after == ILLEGAL:
-                raise self._illegal(fact, position, fact.index)
-            items.phase[fact.index] = after
-            items.attempt[fact.index] = fact.attempt
-            unit = (position, fact.index)
+            items, index = self._items_of(fact, position)
+            after = _STARTED[items.phase[index]]
+            if after == ILLEGAL or fact.attempt != items.attempt[index] + 1:
+                raise self._illegal(fact, position)
+            items.phase[index] = after
+            items.attempt[index] = fact.attempt
+            unit = (position, index)
         if fact.args is not UNSET:
             self.args[unit] = bytes(fact.args)
 
@@ -268,28 +243,36 @@ class State:
         position = self.graph.index[fact.node]
         result = None if fact.result is UNSET else bytes(fact.result)
         if fact.index is None:
-            after = _SUCCEEDED[self.phase[position]]
-            if after == ILLEGAL or ((items := self.items.get(position)) and items.unfinished):
-                raise self._illegal(fact, position, -1)
+            after, expanded = _SUCCEEDED[self.phase[position]], self.items.get(position)
+            if expanded is None:
+                fits = result is not None and fact.attempt == self.attempt[position]
+            else:
+                fits = result is None and not expanded.unfinished and not expanded.failed
+            if after == ILLEGAL or not fits:
+                raise self._illegal(fact, position)
             self.phase[position] = after
             self.results[position] = result
             self._node_ended(position, Outcome.SUCCEEDED)
         else:
-            items = self.items[position]
-            after = _SUCCEEDED[items.phase[fact.index]]
-            if after == ILLEGAL:
-                raise self._illegal(fact, position, fact.index)
-            items.phase[fact.index] = after
-            items.results[fact.index] = result
+            items, index = self._items_of(fact, position)
+            after = _SUCCEEDED[items.phase[index]]
+            if after == ILLEGAL or result is None or fact.attempt != items.attempt[index]:
+                raise self._illegal(fact, position)
+            items.phase[index] = after
+            items.results[index] = result
             items.unfinished -= 1
 
     def _failed(self, fact: facts.NodeFailed) -> None:
         position = self.graph.index[fact.node]
-        index = -1 if fact.index is None else fact.index
+        index = -1 if fact.index is None else self._items_of(fact, position)[1]
         table = _FAILED if fact.retry_at is None else _RETRIED
         after = table[self.phase_of(position, index)]
-        if after == ILLEGAL:
-            raise self._illegal(fact, position, index)
+        expanded = self.items.get(position) if index < 0 else None
+        fits = fact.attempt == self.attempt_of(position, index) and not self.waiting[position]
+        if expanded is not None:
+            fits = fits and fact.retry_at is None and not expanded.unfinished and expanded.failed > 0
+        if after == ILLEGAL or not fits:
+            raise self._illegal(fact, position)
         unit = (position, index)
         fails, errors = self.failures.get(unit, (0, 0))
         self.failures[unit] = (fails + 1, errors) if fact.conclusion == "fail" else (fails, errors + 1)
@@ -312,8 +295,9 @@ class State:
     def _skipped(self, fact: facts.NodeSkipped) -> None:
         position = self.graph.index[fact.node]
         after = _SKIPPED[self.phase[position]]
-        if after == ILLEGAL:
-            raise self._illegal(fact, position, -1)
+        early = self.waiting[position] and fact.reason != "cancelled"
+        if after == ILLEGAL or early or fact.index is not None:
+            raise self._illegal(fact, position)
         self.phase[position] = after
         match fact.reason:
             case "upstream_failed":
@@ -327,8 +311,8 @@ class State:
     def _cancelled(self, fact: facts.NodeCancelled) -> None:
         position = self.graph.index[fact.node]
         after = _CANCELLED[self.phase[position]]
-        if after == ILLEGAL or fact.index is not None:
-            raise self._illegal(fact, position, -1)
+        if after == ILLEGAL or fact.index is not None or fact.attempt != self.attempt[position]:
+            raise self._illegal(fact, position)
         self.phase[position] = after
         self._node_ended(position, Outcome.CANCELLED)
 
@@ -350,6 +334,8 @@ class State:
             self.commands.add(fact.command)
 
     def _execution_succeeded(self, fact: facts.ExecutionSucceeded) -> None:
+        if Phase.FAILED in self.phase or self.cancel is not None:
+            raise self._refuse("ExecutionSucceeded, but nodes failed or it was cancelled")
         self._end("succeeded", fact)
         self.outputs = bytes(fact.outputs)
 
@@ -358,9 +344,27 @@ class State:
         self.error = fact.error
 
     def _execution_cancelled(self, fact: facts.ExecutionCancelled) -> None:
+        if self.cancel is None:
+            raise self._refuse("ExecutionCancelled, but nobody asked for it")
         self._end("cancelled", fact)
 
     def _end(self, status: Status, fact: Fact) -> None:
         if self.unfinished:
-            raise MachineError(f"{self._story()}: {type(fact).__name__} while {self.unfinished} nodes have not ended")
+            raise self._refuse(f"{type(fact).__name__} while {self.unfinished} nodes have not ended")
         self.status = status
+
+
+# Not bound methods: a state that refers to itself would outlive its execution until the garbage collector comes.
+_APPLIERS: Final[Mapping[type, Callable[[State, Any], None]]] = {
+    facts.ExecutionStarted: State._execution_started,
+    facts.NodeExpanded: State._expanded,
+    facts.NodeStarted: State._started,
+    facts.NodeSucceeded: State._succeeded,
+    facts.NodeFailed: State._failed,
+    facts.NodeSkipped: State._skipped,
+    facts.NodeCancelled: State._cancelled,
+    facts.CancelRequested: State._cancel_requested,
+    facts.ExecutionSucceeded: State._execution_succeeded,
+    facts.ExecutionFailed: State._execution_failed,
+    facts.ExecutionCancelled: State._execution_cancelled,
+}

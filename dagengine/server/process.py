@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final
@@ -19,11 +21,14 @@ from dagengine.server.security import Identity, check_exposure, read_secret
 from dagengine.server.service import EngineServer
 from dagengine.settings import EngineSettings
 
-__all__ = ["serve"]
+__all__ = ["leave", "serve"]
 
 log = structlog.get_logger(__name__)
 
 SHORT_TOKEN: Final = 16
+
+LAST_MOMENT_SECONDS: Final = 0.5
+"""How long threads may take to end after everything else has."""
 
 
 async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> None:
@@ -62,6 +67,25 @@ async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> No
     finally:
         await server.stop()
         await engine.close()
+
+
+def leave() -> None:
+    """End the process, after `serve`, even when a Python function of a user does not return.
+
+    Its execution was handed back already. No thread can be stopped from outside, and the interpreter would wait for it.
+    """
+    until = time.monotonic() + LAST_MOMENT_SECONDS
+    others = [
+        thread for thread in threading.enumerate() if thread is not threading.current_thread() and not thread.daemon
+    ]
+    for thread in others:
+        thread.join(max(0.0, until - time.monotonic()))
+    left = [thread.name for thread in others if thread.is_alive()]
+    if left:
+        log.warning("threads_left_behind", threads=left)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _token(settings: EngineSettings) -> str | None:

@@ -22,6 +22,7 @@ from dagengine.spec.topology import Upstream
 __all__ = ["findings"]
 
 _ITEM_NEEDS_FOREACH: Final = "is there only in a node with `foreach`"
+_WHEN_COMES_FIRST: Final = "is not there yet: `when` is decided once for the node, before `foreach`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +69,8 @@ class _Check:
         if node.when is not None:
             path = (*node.path, "when")
             refers = self._code(node.when, node, path)
-            if node.foreach is None:
-                self._item(refers, path, _ITEM_NEEDS_FOREACH)
+            early = _ITEM_NEEDS_FOREACH if node.foreach is None else _WHEN_COMES_FIRST
+            self._item(refers, path, early)
         if node.code is not None:
             self._code(node.code, node, (*node.path, "executor", "code"))
         if node.args is not None:

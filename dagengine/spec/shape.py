@@ -63,8 +63,8 @@ def repaired(value: Mapping[str, object], findings: list[Finding]) -> model.Docu
     metadata = dict(metadata) if isinstance(metadata, dict) else {}
     for path, _ in findings:
         match path:
-            case ("spec", "nodes", int(index), *_) if index < len(nodes):
-                nodes[index] = {"id": _id(nodes[index]), **_STAND_IN}
+            case ("spec", "nodes", int(index), *rest) if index < len(nodes):
+                nodes[index] = _repaired_node(nodes[index], rest[0] if rest else None)
             case ("spec", str(section), *_) if section != "nodes":
                 spec.pop(section, None)
             case ("metadata", str(name), *_):
@@ -74,6 +74,14 @@ def repaired(value: Mapping[str, object], findings: list[Finding]) -> model.Docu
         return model.Document.model_validate({"metadata": metadata, "spec": {**spec, "nodes": nodes}})
     except ValidationError:
         return None
+
+
+def _repaired_node(node: object, wrong: object) -> dict[str, object]:
+    """What can be checked of a node whose field `wrong` (or all of it: None) is wrong."""
+    if not isinstance(node, dict) or wrong is None:
+        return {"id": _id(node), **_STAND_IN}
+    kept = {field: node[field] for field in ("executor", "when", "foreach") if field in node and field != wrong}
+    return {"id": _id(node), **_STAND_IN, **kept}
 
 
 def _id(node: object) -> str:

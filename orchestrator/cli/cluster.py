@@ -5,7 +5,8 @@
 
 Engines take free ports and announce them; the orchestrator is told where they are. All share one token, made for the
 occasion and handed over by environment variable. Every process is a session of its own, so that Ctrl-C in the terminal
-reaches the parent alone, which then stops the orchestrator first and the engines after it.
+reaches the parent alone, which then stops the orchestrator first and the engines after it. Where the parent is killed
+without a chance to do so, they end by themselves (`child`).
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from orchestrator import errors
 
 __all__ = ["Cluster", "Engine"]
 
-_ENGINE: Final = (sys.executable, "-c", "import sys; from dagengine.cli import main; sys.exit(main())")
-_ORCHESTRATOR: Final = (sys.executable, "-m", "orchestrator.cli.server")
+_CHILD: Final = (sys.executable, "-m", "orchestrator.cli.child")
 _START_LIMIT: Final = 30.0
 _STOP_LIMIT: Final = 15.0
 _KEPT_LINES: Final = 20
@@ -122,7 +122,7 @@ class Cluster:
         return f"{child.name} {_ending(child.process.returncode)}"
 
     async def _start_engine(self, name: str) -> _Child:
-        return await self._start(name, [*_ENGINE, "--announce", f"--id={name}", "--host=127.0.0.1", "--port=0"])
+        return await self._start(name, ["dag-engine", f"--id={name}", "--host=127.0.0.1", "--port=0"])
 
     async def _start_orchestrator(self) -> _Child:
         directory = self._data
@@ -131,8 +131,7 @@ class Cluster:
         directory.mkdir(parents=True, exist_ok=True)
         addresses = ",".join(engine.address for engine in self.engines)
         command = [
-            *_ORCHESTRATOR,
-            "--announce",
+            "dag-orchestrator",
             "--host=127.0.0.1",
             f"--port={self._port}",
             f"--engines={addresses}",
@@ -142,7 +141,10 @@ class Cluster:
 
     async def _start(self, name: str, command: Sequence[str]) -> _Child:
         process = await asyncio.create_subprocess_exec(
+            *_CHILD,
+            str(os.getpid()),
             *command,
+            "--announce",
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

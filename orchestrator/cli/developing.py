@@ -21,14 +21,14 @@ def run(*, engines: int, port: int, data: Path | None, log_level: str) -> int:
 async def _run(*, engines: int, port: int, data: Path | None, log_level: str) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     local = cluster.Cluster(
         engines=engines,
         port=port,
         data=data,
         token=os.environ.get("DAGENGINE_TOKEN"),
-        environment={"LOG_LEVEL": log_level},
+        environment={"LOG_LEVEL": log_level, "LOG_FORMAT": "console"},
         on_line=_show,
     )
     starting = asyncio.ensure_future(local.__aenter__())

@@ -1,7 +1,7 @@
 """Ctrl-C while a workflow runs in this very process.
 
-The engine's Lua may hold the main thread for seconds, and Python's own signal handlers would wait for it. The C-level
-handler does not: it writes the signal's number into a pipe at once, and a thread here reads it.
+A Python function of the workflow may hold the main thread for long, and Python's own signal handlers would wait for it.
+The C-level handler does not: it writes the signal's number into a pipe at once, and a thread here reads it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The live table on a terminal: every node with its state, its items and its time.
 
-Rich draws from a thread of its own, so the table goes on while Lua holds the event loop's thread.
+Rich draws from a thread of its own, so the table goes on while something holds the event loop's thread.
 """
 
 from __future__ import annotations

@@ -46,8 +46,9 @@ async def _execute(
     def stop(number: int) -> None:
         stopped_by.append(number)
         loop.call_soon_threadsafe(cancel.set)
+        sys.stderr.write("cancelling; once more ends the process at once\n")
 
-    engine = app.DAGEngine()
+    engine = app.DAGEngine(lua_thread=True)  # so that a script that does not end can be cancelled
     with interrupts.first_then_kill(stop), display.choose(board, quiet=quiet) as shown:
         try:
             return await engine.run(

@@ -75,6 +75,7 @@ class Commits:
         self._clock = clock
         self._answer = answer
         self._waiting: list[Commit] = []
+        self._settled: list[asyncio.Future[None]] = []
         self._bytes = 0
         self._work = asyncio.Event()
         self._room = asyncio.Event()
@@ -102,17 +103,35 @@ class Commits:
             self._room.clear()
             await self._room.wait()
 
+    async def settled(self) -> None:
+        """Wait until all that has been put in before is answered."""
+        done = asyncio.get_running_loop().create_future()
+        self._settled.append(done)
+        self._work.set()
+        await done
+
     async def run(self) -> None:
         """Commit what comes, until cancelled."""
         while True:
             await self._work.wait()
             self._work.clear()
             group, self._waiting = self._waiting, []
+            settled, self._settled = self._settled, []
             self._bytes = 0
             self._room.set()
-            answers = await self._until_stored([commit.batch for commit in group])
-            for commit, appended in zip(group, answers, strict=True):
+            if group:
+                await self._commit(group)
+            for done in settled:
+                if not done.done():
+                    done.set_result(None)
+
+    async def _commit(self, group: Sequence[Commit]) -> None:
+        answers = await self._until_stored([commit.batch for commit in group])
+        for commit, appended in zip(group, answers, strict=True):
+            try:
                 self._answer(commit, appended)
+            except Exception:  # a fault of ours with one execution must not keep the facts of all others waiting
+                _log.exception("answer_failed", execution=commit.batch.execution)
 
     async def _until_stored(self, batches: Sequence[Batch]) -> list[Appended]:
         """A store that cannot be written holds everything up, and loses nothing: engines keep what is not acked."""

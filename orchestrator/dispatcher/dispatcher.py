@@ -8,17 +8,16 @@ looks after engines that stay away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
-import msgspec
+import structlog
 
 from dagengine.clock import Clock
-from dagengine.events import facts
-from dagengine.graph.compiled import compile_document
-from dagengine.machine.machine import Machine
-from dagengine.machine.stimuli import Begin, Cancel
 from dagengine.spec.model import Document
 from orchestrator.dispatcher import messages, placement
-from orchestrator.dispatcher.commits import Commit, Commits, is_terminal, terminal_of
+from orchestrator.dispatcher.commits import Commit, Commits
+from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.feed import Feed
 from orchestrator.dispatcher.ledger import Ledger
 from orchestrator.dispatcher.placer import Placer
@@ -31,6 +30,8 @@ from orchestrator.transport.base import Transport
 from orchestrator.verbs import EngineView
 
 __all__ = ["Dispatcher"]
+
+_log = structlog.get_logger("orchestrator.dispatcher")
 
 
 class Dispatcher:
@@ -53,11 +54,20 @@ class Dispatcher:
         self._clock = clock
         self._monitor = monitor
         self._queue_limit = queue_limit
+        self._admitted = 0
+        """Executions that were let in, but are not recorded yet."""
         self._plans: dict[str, Plan] = {}
-        self._placer = Placer(self._ledger, store, clock, strategy)
+        self._ending = Ending(store, clock, ended=self._ended_here)
+        self._placer = Placer(self._ledger, store, clock, strategy, ending=self._ending)
         self._commits = Commits(store, clock, answer=self._answered, took=monitor.commit_took)
         self._sessions = Sessions(
-            self._ledger, store, clock, commits=self._commits, feed=self.feed, lost_after=engine_lost_after
+            self._ledger,
+            store,
+            clock,
+            commits=self._commits,
+            ending=self._ending,
+            feed=self.feed,
+            lost_after=engine_lost_after,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._links: dict[str, asyncio.Task[None]] = {}
@@ -71,8 +81,14 @@ class Dispatcher:
             self._ledger.add(tracked)
             if tracked.engine is not None:
                 self._sessions.expect(tracked.engine)
+        for item in await self._store.inbox():
+            if item.execution in self._ledger.executions:
+                self._ledger.executions[item.execution].inbox[item.id] = item
+        await self._sessions.cancel_waiting(list(self._ledger.executions.values()))
         for work in (self._placer.run, self._commits.run, self._sessions.look_after_absent):
-            self._tasks.append(asyncio.create_task(work(), name=work.__qualname__))
+            task = asyncio.create_task(work(), name=work.__qualname__)
+            task.add_done_callback(_report_death)
+            self._tasks.append(task)
 
     async def close(self) -> None:
         """Close every session and stop. Executions go on at their engines and are adopted when somebody comes back."""
@@ -95,10 +111,10 @@ class Dispatcher:
         link = self._ledger.roster.links.pop(address, None)
         if link is None:
             return
+        engine = self._ledger.roster.by_link(link)
+        self._sessions.disconnected(link, "it is not among the known engines any more")
         await link.close()
         await asyncio.gather(self._links.pop(address), return_exceptions=True)
-        self._sessions.disconnected(link, "it is not among the known engines any more")
-        engine = self._ledger.roster.by_link(link)
         if engine is not None and not engine.running:
             self._ledger.roster.forget_unlinked(engine.id)
 
@@ -118,10 +134,16 @@ class Dispatcher:
         """The engines, and the addresses at which none has answered yet."""
         return self._ledger.roster.views()
 
-    def admit(self) -> None:
-        """Raise Overloaded when the admission queue is full."""
-        if self.queued >= self._queue_limit:
+    @contextlib.contextmanager
+    def admission(self) -> Iterator[None]:
+        """A place in the admission queue, kept for the block that fills it. Raises Overloaded when there is none."""
+        if self.queued + self._admitted >= self._queue_limit:
             raise Overloaded(f"{self.queued} executions wait for an engine already; try again later")
+        self._admitted += 1
+        try:
+            yield
+        finally:
+            self._admitted -= 1
 
     def submit(self, record: ExecutionRecord, document: Document) -> None:
         """Run an execution that the store has just recorded as queued."""
@@ -143,34 +165,18 @@ class Dispatcher:
                 raise NotFound(f"there is no execution '{item.execution}'")
             raise Conflict(f"execution '{item.execution}' has ended already ({record.status})")
         tracked = self._ledger.executions.get(item.execution)
-        if tracked is None or (tracked.engine is None and await self._end_unplaced(tracked, item)):
+        if tracked is None:
+            return
+        tracked.inbox[item.id] = item
+        if tracked.engine is None and await self._ending.cancel(tracked, item):
             return
         engine = self._ledger.roster.engines.get(tracked.engine or "")
-        if engine is not None:
+        if engine is not None and not tracked.dispatching:  # else it goes with the start
             engine.link.send(messages.delivery([item]))
 
-    async def _end_unplaced(self, tracked: Tracked, item: InboxItem) -> bool:
-        """Cancel an execution that no engine has; False when nodes of it run even then, or an engine has got it."""
-        record = tracked.record
-        if record.last_seq:
-            return False  # it has run before: an engine goes on from its history and sees the request there
-        wish = msgspec.json.decode(item.payload, type=dict[str, str])
-        now = self._clock.now()
-        graph = compile_document(Document.model_validate_json(tracked.plan.canonical))
-        machine = Machine(graph, execution=record.id, seed=record.seed)
-        cancel = Cancel(at=now, author=wish.get("author", ""), reason=wish.get("reason", ""), command=item.id)
-        made = machine.handle(Begin(at=now, inputs=record.inputs, cancel=cancel)).facts
-        payloads = [facts.encode(fact) for fact in made]
-        if not is_terminal(payloads[-1]):
-            return False
-        terminal = terminal_of(payloads[-1])
-        if not await self._store.end_undispatched(record.id, payloads, terminal):
-            return False
-        tracked.record = msgspec.structs.replace(
-            record, status=terminal.status, started_at=now, finished_at=terminal.at, last_seq=len(payloads)
-        )
-        self._ended(tracked)
-        return True
+    def reconsider(self, engine: str) -> None:
+        """`engine` has learnt something: executions that it could not run may be tried there again."""
+        self._ledger.reconsider(engine)
 
     async def _plan(self, digest: str) -> Plan:
         plan = self._plans.get(digest)
@@ -209,9 +215,19 @@ class Dispatcher:
         else:
             self.feed.changed(batch.execution)
 
+    def _ended_here(self, tracked: Tracked, first_seq: int, payloads: list[bytes]) -> None:
+        self._monitor.facts_committed(tracked.record.id, first_seq, payloads)
+        self._ended(tracked)
+
     def _ended(self, tracked: Tracked) -> None:
         record = tracked.record
         began = record.started_at or record.created_at
         self._monitor.execution_ended(record.status, ((record.finished_at or began) - began) / 1e6)
         self._ledger.forget(tracked)
         self.feed.ended(record)
+
+
+def _report_death(task: asyncio.Task[None]) -> None:
+    """These tasks never end by themselves. If one does, it is a fault of ours, and must not pass in silence."""
+    if not task.cancelled():
+        _log.critical("dispatcher_stopped", task=task.get_name(), exc_info=task.exception())

@@ -50,6 +50,11 @@ class Engine:
         self.digests: set[str] = set()
         """Documents it was sent in this session."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether a session with it is up. Its link may be up with another engine: that is at its address now."""
+        return self.link.connected and self.link.engine_id == self.id
+
     def candidate(self) -> Candidate:
         """What placement sees of it."""
         return Candidate(engine=self.id, capacity=self.capacity, state=self.state, executors=self.executors)
@@ -78,6 +83,8 @@ class Roster:
         self.engines: dict[str, Engine] = {}
         self.links: dict[str, Link] = {}
         """Every link there should be, by address, whether its engine has answered yet or not."""
+        self._rivals: dict[Link, session_pb2.EngineHello] = {}
+        """Sessions whose engine goes by the id of another one that is connected. They wait for that one to go."""
         self._fleet = Fleet()
         self._stale = False
 
@@ -103,7 +110,8 @@ class Roster:
         engine = self.engines.get(hello.engine)
         if engine is None:
             engine = self.engines[hello.engine] = Engine(link, hello)
-        elif engine.link is not link and engine.link.connected:
+        elif engine.link is not link and engine.connected:
+            self._rivals[link] = hello
             return None
         else:
             engine.meet(link, hello)
@@ -111,10 +119,24 @@ class Roster:
         self.changed()
         return engine
 
+    def gone(self, link: Link) -> tuple[Link, session_pb2.EngineHello] | None:
+        """A session has ended: the one that has waited to go by the id that is free now, with its hello."""
+        self._rivals.pop(link, None)
+        engine = self.engines.get(link.engine_id)
+        if engine is not None and engine.connected:
+            return None
+        for rival, hello in self._rivals.items():
+            if hello.engine == link.engine_id:
+                return rival, self._rivals.pop(rival)
+        return None
+
     def forget_unlinked(self, engine: str) -> None:
-        """Forget an engine that nobody dials any more."""
+        """Forget an engine that nobody dials any more, or at whose address there is another one now."""
         known = self.engines.get(engine)
-        if known is not None and known.address not in self.links:
+        if known is None:
+            return
+        link = self.links.get(known.address)
+        if link is None or link.engine_id != engine:
             del self.engines[engine]
             self.changed()
 
@@ -126,7 +148,13 @@ class Roster:
     def views(self) -> list[EngineView]:
         """What people see: the engines, and the addresses where none has answered yet."""
         known = [engine.view() for _, engine in sorted(self.engines.items())]
-        answered = {engine.address for engine in self.engines.values()}
+        answered = {engine.address for engine in self.engines.values() if engine.link.engine_id == engine.id}
+        taken = {
+            link.address: f"its id '{hello.engine}' is that of the engine at {self.engines[hello.engine].address}: "
+            "give each engine its own"
+            for link, hello in self._rivals.items()
+            if hello.engine in self.engines
+        }
         silent = [
             EngineView(
                 id="",
@@ -139,7 +167,7 @@ class Roster:
                 labels={},
                 workflows=[],
                 started=0,
-                reason=link.reason or "it has not answered yet",
+                reason=taken.get(address) or link.reason or "it has not answered yet",
             )
             for address, link in sorted(self.links.items())
             if address not in answered

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
+from orchestrator.errors import Unavailable
 from orchestrator.store.base import ExecutionRecord
 
 __all__ = ["Feed"]
@@ -42,12 +43,17 @@ class Feed:
                 future.set_result(record)
 
     def close(self) -> None:
-        """Wake everybody: nothing will change any more."""
+        """Wake everybody, with Unavailable: nothing will change any more."""
         for waiting in (self._changes, self._ends):
-            for futures in waiting.values():
+            for execution, futures in waiting.items():
                 for future in futures:
-                    future.cancel()
+                    if not future.done():
+                        future.set_exception(_closed(execution))
             waiting.clear()
+
+
+def _closed(execution: str) -> Unavailable:
+    return Unavailable(f"the orchestrator was closed; execution {execution} goes on when it is opened again")
 
 
 def _register(table: dict[str, set[asyncio.Future[T]]], execution: str) -> asyncio.Future[T]:

@@ -34,14 +34,19 @@ class Ledger:
 
     def enqueue(self, tracked: Tracked) -> None:
         """Take an execution back from whoever was meant to have it: it waits to be placed."""
-        self._unassign(tracked)
-        tracked.engine = None
+        self.withdraw(tracked)
         self.queue.add(tracked)
         self.work.set()
 
+    def withdraw(self, tracked: Tracked) -> None:
+        """Take an execution back from whoever was meant to have it; it does not wait for another engine either."""
+        self._unassign(tracked)
+        tracked.engine, tracked.dispatching = None, False
+        self.queue.remove(tracked)
+
     def give(self, tracked: Tracked, engine: Engine) -> None:
         """`engine` is meant to have it."""
-        self.queue.remove(tracked)
+        self.withdraw(tracked)
         tracked.engine = engine.id
         engine.running[tracked.record.id] = tracked.plan.reference
 
@@ -57,8 +62,27 @@ class Ledger:
         return [tracked for tracked in self.executions.values() if tracked.engine == engine]
 
     def dispatched_to(self, engine: str) -> dict[str, Tracked]:
-        """Executions whose latest dispatch, as the store has it, was to `engine`."""
-        return {key: tracked for key, tracked in self.executions.items() if tracked.record.engine == engine}
+        """Executions whose latest dispatch, as the store has it, was to `engine`; none that is on its way somewhere."""
+        return {
+            key: tracked
+            for key, tracked in self.executions.items()
+            if tracked.record.engine == engine and not tracked.dispatching
+        }
+
+    def keep_dispatching(self, engine: Engine) -> None:
+        """A new session with `engine` has begun: what is on its way there still is."""
+        for tracked in self.meant_for(engine.id):
+            if tracked.dispatching:
+                engine.running[tracked.record.id] = tracked.plan.reference
+
+    def reconsider(self, engine: str) -> None:
+        """`engine` is not what it was: what it could not run may be tried there again."""
+        for tracked in self.executions.values():
+            if engine in tracked.excluded:
+                tracked.excluded.discard(engine)
+                if tracked.record.id in self.queue:
+                    self.queue.add(tracked)
+        self.work.set()
 
     def _unassign(self, tracked: Tracked) -> None:
         engine = self.roster.engines.get(tracked.engine or "")

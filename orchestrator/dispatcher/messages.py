@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
+from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
 from orchestrator.store.base import InboxItem, StoredFact
 
-__all__ = ["ack", "delivery", "drop", "history", "resend"]
+__all__ = ["ack", "delivery", "drop", "histories", "resend"]
 
 
 def ack(execution: str, epoch: int, seq: int) -> session_pb2.OrchestratorMessage:
@@ -36,9 +37,20 @@ def delivery(items: Iterable[InboxItem]) -> session_pb2.OrchestratorMessage:
     )
 
 
-def history(execution: str, epoch: int, page: list[StoredFact]) -> session_pb2.OrchestratorMessage:
-    """Committed facts of an execution that is about to be started again."""
+def histories(execution: str, epoch: int, page: Sequence[StoredFact]) -> Iterator[session_pb2.OrchestratorMessage]:
+    """Committed facts of an execution that is about to be started again, in messages that a session carries."""
+    first, size = 0, 0
+    for at, fact in enumerate(page):
+        if size + len(fact.payload) > limits.BATCH_BYTES and at > first:
+            yield _history(execution, epoch, page[first:at])
+            first, size = at, 0
+        size += len(fact.payload)
+    if page:
+        yield _history(execution, epoch, page[first:])
+
+
+def _history(execution: str, epoch: int, part: Sequence[StoredFact]) -> session_pb2.OrchestratorMessage:
     batch = session_pb2.History(
-        execution=execution, epoch=epoch, first_seq=page[0].seq, facts=[fact.payload for fact in page]
+        execution=execution, epoch=epoch, first_seq=part[0].seq, facts=[fact.payload for fact in part]
     )
     return session_pb2.OrchestratorMessage(histories=[batch])

@@ -10,11 +10,12 @@ import structlog
 from dagengine.clock import Clock
 from dagengine.wire.v1 import session_pb2
 from orchestrator.dispatcher import messages, placement
+from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.engines import Engine
 from orchestrator.dispatcher.ledger import Ledger
 from orchestrator.dispatcher.tracked import Tracked
-from orchestrator.errors import StoreError
-from orchestrator.store.base import ExecutionRecord, Store
+from orchestrator.errors import StoreError, TransportError
+from orchestrator.store.base import Store
 
 __all__ = ["Placer"]
 
@@ -29,11 +30,14 @@ _HISTORY_PAGE: Final = 1_000
 class Placer:
     """Works off the ledger's queue."""
 
-    def __init__(self, ledger: Ledger, store: Store, clock: Clock, strategy: placement.Strategy) -> None:
+    def __init__(
+        self, ledger: Ledger, store: Store, clock: Clock, strategy: placement.Strategy, *, ending: Ending
+    ) -> None:
         self._ledger = ledger
         self._store = store
         self._clock = clock
         self._strategy = strategy
+        self._ending = ending
         self._turn = 0
 
     async def run(self) -> None:
@@ -45,11 +49,11 @@ class Placer:
             if chosen:
                 await asyncio.gather(*(self._dispatch(engine, given) for engine, given in chosen.items()))
 
-    def _choose(self) -> dict[str, list[Tracked]]:
+    def _choose(self) -> dict[Engine, list[Tracked]]:
         """Take from the queue whatever has a place now, by engine."""
         roster = self._ledger.roster
         fleet, load = roster.fleet, roster.load
-        chosen: dict[str, list[Tracked]] = {}
+        chosen: dict[Engine, list[Tracked]] = {}
         for lane in self._ledger.queue:
             for tracked in lane:
                 answer = placement.choose(
@@ -66,55 +70,62 @@ class Placer:
                     break
                 self._turn += 1
                 load[answer.engine] = load.get(answer.engine, 0) + 1
-                self._ledger.give(tracked, roster.engines[answer.engine])
-                chosen.setdefault(answer.engine, []).append(tracked)
+                engine = roster.engines[answer.engine]
+                self._ledger.give(tracked, engine)
+                tracked.dispatching = True
+                chosen.setdefault(engine, []).append(tracked)
         return chosen
 
-    async def _dispatch(self, engine_id: str, given: list[Tracked]) -> None:
-        """Record a dispatch, then send it. When the store cannot, everything goes back into the queue."""
-        engine = self._ledger.roster.engines[engine_id]
+    async def _dispatch(self, engine: Engine, given: list[Tracked]) -> None:
+        """Record a dispatch, then send it. What the store cannot record, or read, goes back into the queue."""
         try:
-            records = await self._store.dispatch([tracked.record.id for tracked in given], engine_id)
-        except StoreError as error:
-            _log.error("dispatch_failed", engine=engine_id, error=str(error))
+            records = await self._store.dispatch([tracked.record.id for tracked in given], engine.id)
             for tracked in given:
-                self._ledger.enqueue(tracked)
+                record = records.get(tracked.record.id)
+                if record is None:
+                    self._ledger.forget(tracked)  # it has ended meanwhile
+                else:
+                    tracked.record = record
+            for tracked in given:
+                if tracked.dispatching:
+                    await self._send(engine, tracked)
+        except Exception as error:
+            fault = not isinstance(error, StoreError)
+            _log.error("dispatch_failed", engine=engine.id, error=str(error), exc_info=fault)
+            for tracked in given:
+                if tracked.dispatching:
+                    self._ledger.enqueue(tracked)
             await self._clock.sleep_until(self._clock.now() + _RETRY)
+
+    async def _send(self, engine: Engine, tracked: Tracked) -> None:
+        """Send a start with its history and what its inbox holds; nobody else sends anything about it before that."""
+        record = tracked.record
+        try:
+            after = 0
+            while after < record.last_seq:
+                page = await self._store.facts(record.id, after=after, limit=_HISTORY_PAGE)
+                for message in messages.histories(record.id, record.epoch, page):
+                    engine.link.send(message)
+                after = page[-1].seq
+            if not engine.connected:
+                self._ledger.enqueue(tracked)  # nothing of it has got there: another engine may have it
+                return
+            engine.link.send(_start(engine, tracked))
+        except TransportError as error:
+            self._ledger.withdraw(tracked)
+            await self._ending.give_up(tracked, f"it cannot be sent to an engine: {error}")
             return
-        message = session_pb2.OrchestratorMessage()
-        for tracked in given:
-            record = records.get(tracked.record.id)
-            if record is None:
-                self._ledger.forget(tracked)
-                continue
-            tracked.record = record
-            if record.last_seq:
-                await self._send_history(engine, record)
-            message.starts.append(_start(engine, tracked))
-            engine.started += 1
-        engine.link.send(message)
-        await self._deliver_again(engine, [tracked for tracked in given if tracked.record.epoch > 1])
-
-    async def _send_history(self, engine: Engine, record: ExecutionRecord) -> None:
-        after = 0
-        while after < record.last_seq:
-            page = await self._store.facts(record.id, after=after, limit=_HISTORY_PAGE)
-            engine.link.send(messages.history(record.id, record.epoch, page))
-            after = page[-1].seq
-
-    async def _deliver_again(self, engine: Engine, given: list[Tracked]) -> None:
-        """What the inbox holds for executions that had an engine before."""
-        for tracked in given:
-            items = await self._store.inbox(tracked.record.id)
-            if items:
-                engine.link.send(messages.delivery(items))
+        tracked.dispatching = False
+        engine.started += 1
+        if tracked.inbox:
+            engine.link.send(messages.delivery(tracked.inbox.values()))
 
 
-def _start(engine: Engine, tracked: Tracked) -> session_pb2.Start:
+def _start(engine: Engine, tracked: Tracked) -> session_pb2.OrchestratorMessage:
     record, plan = tracked.record, tracked.plan
     document = b"" if plan.digest in engine.digests else plan.canonical
     engine.digests.add(plan.digest)
-    return session_pb2.Start(
+    start = session_pb2.Start(
         execution=record.id,
         epoch=record.epoch,
         digest=plan.digest,
@@ -123,3 +134,4 @@ def _start(engine: Engine, tracked: Tracked) -> session_pb2.Start:
         seed=record.seed,
         history=record.last_seq,
     )
+    return session_pb2.OrchestratorMessage(starts=[start])

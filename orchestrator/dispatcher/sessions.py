@@ -10,6 +10,7 @@ The rules of ownership:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -19,10 +20,12 @@ from dagengine.clock import Clock
 from dagengine.wire.v1 import session_pb2
 from orchestrator.dispatcher import messages
 from orchestrator.dispatcher.commits import Commits
+from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.engines import Engine
 from orchestrator.dispatcher.feed import Feed
 from orchestrator.dispatcher.ledger import Ledger
 from orchestrator.dispatcher.placement import EngineState
+from orchestrator.dispatcher.tracked import Tracked
 from orchestrator.errors import StoreError
 from orchestrator.store.base import Store
 from orchestrator.transport.base import Link
@@ -39,13 +42,22 @@ class Sessions:
     """What engines say, and whether they are there."""
 
     def __init__(
-        self, ledger: Ledger, store: Store, clock: Clock, *, commits: Commits, feed: Feed, lost_after: float
+        self,
+        ledger: Ledger,
+        store: Store,
+        clock: Clock,
+        *,
+        commits: Commits,
+        ending: Ending,
+        feed: Feed,
+        lost_after: float,
     ) -> None:
         """`lost_after`: seconds that an engine may stay away before its executions are placed again."""
         self._ledger = ledger
         self._store = store
         self._clock = clock
         self._commits = commits
+        self._ending = ending
         self._feed = feed
         self._lost_after = round(lost_after * 1e6)
         self._absent: dict[str, int] = {}
@@ -61,78 +73,108 @@ class Sessions:
             await self._clock.sleep_until(self._clock.now() + _LOOK_EVERY)
             deadline = self._clock.now() - self._lost_after
             for engine in [engine for engine, since in self._absent.items() if since <= deadline]:
-                self._give_up(engine)
+                await self._give_up(engine)
 
-    def _give_up(self, engine: str) -> None:
+    async def _give_up(self, engine: str) -> None:
         del self._absent[engine]
-        had = self._ledger.meant_for(engine)
+        had = [tracked for tracked in self._ledger.meant_for(engine) if not tracked.dispatching]
         for tracked in had:
             self._ledger.enqueue(tracked)
-        _log.warning("engine_lost", engine=engine, executions=len(had))
+        if had:
+            _log.warning("engine_lost", engine=engine, executions=len(had))
         self._ledger.roster.forget_unlinked(engine)
+        await self.cancel_waiting(had)
+
+    async def cancel_waiting(self, executions: Iterable[Tracked]) -> None:
+        """End those among `executions` that somebody has cancelled, and that have no engine to do it."""
+        for tracked in executions:
+            for item in list(tracked.inbox.values()):
+                if tracked.engine is None and await self._ending.cancel(tracked, item):
+                    break
 
     # --- transport.Listener ---
 
     async def connected(self, link: Link, hello: session_pb2.EngineHello) -> None:
         """A session has begun: compare what the engine holds with what it should hold."""
+        self._begin(link, hello)
+
+    def _begin(self, link: Link, hello: session_pb2.EngineHello) -> None:
+        """One step without a pause, so that nothing changes between the comparison and the answer to it."""
         roster = self._ledger.roster
+        known = roster.engines.get(hello.engine)
+        is_new = known is None or known.incarnation != hello.incarnation
         engine = roster.meet(link, hello)
         if engine is None:
             _log.error("engine_id_taken", engine=hello.engine, address=link.address)
             return
         self._absent.pop(engine.id, None)
-        mine = self._ledger.dispatched_to(engine.id)
-        for tracked in self._ledger.meant_for(engine.id):
-            if tracked.record.id not in mine:
-                self._ledger.give(tracked, engine)  # its dispatch is being recorded right now
-        answer = session_pb2.OrchestratorMessage()
-        for held in hello.held:
-            known = mine.get(held.execution)
-            if known is None or known.record.epoch < held.epoch:
-                answer.drops.add(execution=held.execution, epoch=held.epoch)
-                continue
-            del mine[held.execution]
-            self._ledger.give(known, engine)
-            record = known.record
-            answer.adopts.add(execution=record.id, epoch=record.epoch, committed_seq=record.last_seq)
-        for tracked in mine.values():
+        if is_new:
+            self._ledger.reconsider(engine.id)
+        answer, missing = self._compare(engine, hello)
+        for tracked in missing:
             self._ledger.enqueue(tracked)
-        waiting = await self._store.inbox()
-        answer.MergeFrom(messages.delivery(item for item in waiting if item.execution in engine.running))
         link.send(answer)
+        for adopt in answer.adopts:
+            for item in self._ledger.executions[adopt.execution].inbox.values():
+                link.send(messages.delivery([item]))
         _log.info(
             "engine_connected",
             engine=engine.id,
             address=link.address,
             adopted=len(answer.adopts),
             dropped=len(answer.drops),
-            placed_again=len(mine),
+            placed_again=len(missing),
         )
         self._ledger.work.set()
+
+    def _compare(
+        self, engine: Engine, hello: session_pb2.EngineHello
+    ) -> tuple[session_pb2.OrchestratorMessage, list[Tracked]]:
+        """What is to be said about what the engine holds, and the executions that it should hold but does not."""
+        self._ledger.keep_dispatching(engine)
+        mine = self._ledger.dispatched_to(engine.id)
+        answer = session_pb2.OrchestratorMessage()
+        for held in hello.held:
+            known = mine.get(held.execution)
+            # Under an older epoch, somebody else may have made other facts meanwhile: only the very same one goes on.
+            if known is None or known.record.epoch != held.epoch:
+                answer.drops.add(execution=held.execution, epoch=held.epoch)
+                continue
+            del mine[held.execution]
+            self._ledger.give(known, engine)
+            record = known.record
+            answer.adopts.add(execution=record.id, epoch=record.epoch, committed_seq=record.last_seq)
+        return answer, list(mine.values())
 
     async def received(self, link: Link, message: session_pb2.EngineMessage) -> None:
         """A message of an engine. Returns late when the store is behind: that is the backpressure."""
         engine = self._ledger.roster.by_link(link)
         if engine is None:
             return
-        if message.HasField("load"):
-            self._load(engine, message.load)
-        for refusal in message.refusals:
-            await self._refused(engine, refusal)
         for logs in message.logs:
             await self._keep_logs(logs)
         for batch in message.facts:
             await self._commits.put(link, batch)
+        # Before the refusals: one of them may tell that there is less room than the report says.
+        if message.HasField("load"):
+            self._load(engine, message.load)
+        if message.refusals:
+            # What is handed back is handed back with all that was made of it; nobody may go on before that is in.
+            await self._commits.settled()
+        for refusal in message.refusals:
+            await self._refused(engine, refusal)
 
     def disconnected(self, link: Link, reason: str) -> None:
         """A session has ended. Its executions stay where they are until the engine has stayed away for too long."""
         engine = self._ledger.roster.by_link(link)
-        if engine is None or engine.state == "unreachable":
-            return
-        engine.state, engine.reason = "unreachable", reason
-        self._absent[engine.id] = self._clock.now()
-        self._ledger.roster.changed()
-        _log.warning("engine_disconnected", engine=engine.id, address=link.address, reason=reason)
+        if engine is not None and engine.state != "unreachable":
+            engine.state, engine.reason = "unreachable", reason
+            self._absent[engine.id] = self._clock.now()
+            self._ledger.roster.changed()
+            _log.warning("engine_disconnected", engine=engine.id, address=link.address, reason=reason)
+        successor = self._ledger.roster.gone(link)
+        if successor is not None:
+            self._begin(*successor)
 
     def _load(self, engine: Engine, load: session_pb2.Load) -> None:
         state: EngineState = "draining" if load.draining else "ready"
@@ -155,6 +197,8 @@ class Sessions:
         tracked = self._ledger.executions.get(refusal.execution)
         if tracked is None or tracked.engine != engine.id or tracked.record.epoch != refusal.epoch:
             return
+        if tracked.dispatching:
+            return  # that was the start before the one that is on its way
         reason = session_pb2.Refusal.Reason.Name(refusal.reason)
         _log.info("execution_refused", execution=refusal.execution, engine=engine.id, reason=reason)
         match refusal.reason:
@@ -170,9 +214,16 @@ class Sessions:
             case session_pb2.Refusal.DRAINING:
                 engine.state, engine.reason = "draining", "it is shutting down"
                 self._ledger.roster.changed()
-        await self._store.release(refusal.execution, refusal.epoch)
+            case session_pb2.Refusal.BROKEN:
+                self._ledger.withdraw(tracked)
+                await self._ending.give_up(tracked, refusal.message)
+                return
         tracked.record = msgspec.structs.replace(tracked.record, engine=None)
         self._ledger.enqueue(tracked)
+        try:
+            await self._store.release(refusal.execution, refusal.epoch)
+        except StoreError as error:  # the next dispatch takes it from the engine as well
+            _log.warning("release_failed", execution=refusal.execution, error=str(error))
 
 
 class _LogNode(msgspec.Struct):

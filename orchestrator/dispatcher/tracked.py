@@ -6,7 +6,7 @@ import msgspec
 
 from dagengine.events import facts
 from dagengine.spec.model import Document
-from orchestrator.store.base import Appended, Batch, ExecutionRecord
+from orchestrator.store.base import Appended, Batch, ExecutionRecord, InboxItem
 
 __all__ = ["Plan", "Tracked"]
 
@@ -29,15 +29,19 @@ class Plan(msgspec.Struct, frozen=True):
 class Tracked:
     """One execution that has not ended. `record` follows the store: it is replaced after each commit."""
 
-    __slots__ = ("engine", "excluded", "plan", "record")
+    __slots__ = ("dispatching", "engine", "excluded", "inbox", "plan", "record")
 
     def __init__(self, record: ExecutionRecord, plan: Plan) -> None:
         self.record = record
         self.plan = plan
         self.engine = record.engine
         """The engine that is meant to have it; None while it waits to be placed."""
+        self.dispatching = False
+        """Whether it is on its way to `engine`, its start not sent yet. Until then it is the placer's alone."""
         self.excluded: set[str] = set()
         """Engines that have said that they cannot run it."""
+        self.inbox: dict[str, InboxItem] = {}
+        """Commands that no committed fact cites yet, oldest first; sent after each start and each adoption."""
 
     def committed(self, batch: Batch, appended: Appended) -> None:
         """Follow the store: `batch` was appended, and perhaps was the last one."""
@@ -48,3 +52,5 @@ class Tracked:
             changes |= {"status": terminal.status, "finished_at": terminal.at}
             changes |= {"outputs": terminal.outputs, "error": terminal.error}
         self.record = msgspec.structs.replace(self.record, **changes)
+        for command in batch.applied:
+            self.inbox.pop(command, None)

@@ -51,7 +51,7 @@ class Link(Protocol):
     def send(self, message: session_pb2.OrchestratorMessage) -> None:
         """Queue a message; the order of what is sent is kept. Does not wait; dropped when no session is up.
 
-        The message must not be changed afterwards. TransportError when it is larger than a session carries.
+        A large message goes in parts. TransportError when one command of it is more than a session carries.
         """
 
     async def run(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 
 from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
@@ -28,14 +29,15 @@ class Outbox:
         """The highest field that each execution has in it."""
 
     def put(self, message: session_pb2.OrchestratorMessage) -> None:
-        """Queue a message. TransportError when it is larger than a session carries."""
+        """Queue a message, in parts if it is large. TransportError, and nothing is queued, when a part is too large."""
         size = message.ByteSize()
-        if size > limits.MAX_MESSAGE_BYTES:
-            raise TransportError(
-                f"a message of {size:,} bytes is more than the {limits.MAX_MESSAGE_BYTES:,} that a session carries"
-            )
-        if size == 0:
-            return
+        if size > limits.BATCH_BYTES:
+            for part in _parts(message):
+                self._append(part, part.ByteSize())
+        elif size:
+            self._append(message, size)
+
+    def _append(self, message: session_pb2.OrchestratorMessage, size: int) -> None:
         fields = _fields(message)
         fits = self._size + size <= limits.BATCH_BYTES
         if self._messages and fits and all(low >= self._fields.get(name, 0) for name, (low, _) in fields.items()):
@@ -58,6 +60,39 @@ class Outbox:
             self._wake.clear()
             await self._wake.wait()
         return self._messages.popleft()
+
+
+def _parts(message: session_pb2.OrchestratorMessage) -> list[session_pb2.OrchestratorMessage]:
+    """A message per command, in the order in which they are obeyed; long histories are cut up, too."""
+    parts = []
+    for field, commands in message.ListFields():
+        for command in commands:
+            for piece in _pieces(command) if field.name == "histories" else [command]:
+                part = session_pb2.OrchestratorMessage()
+                getattr(part, field.name).append(piece)
+                parts.append(part)
+    for part in parts:
+        size = part.ByteSize()
+        if size > limits.MAX_MESSAGE_BYTES:
+            raise TransportError(
+                f"a message of {size:,} bytes is more than the {limits.MAX_MESSAGE_BYTES:,} that a session carries"
+            )
+    return parts
+
+
+def _pieces(history: session_pb2.History) -> Iterator[session_pb2.History]:
+    facts, size, first_seq = list[bytes](), 0, history.first_seq
+    for at, fact in enumerate(history.facts, start=history.first_seq):
+        if facts and size + len(fact) > limits.BATCH_BYTES:
+            yield _piece(history, first_seq, facts)
+            facts, size, first_seq = [], 0, at
+        facts.append(fact)
+        size += len(fact)
+    yield _piece(history, first_seq, facts)
+
+
+def _piece(history: session_pb2.History, first_seq: int, facts: list[bytes]) -> session_pb2.History:
+    return session_pb2.History(execution=history.execution, epoch=history.epoch, first_seq=first_seq, facts=facts)
 
 
 def _fields(message: session_pb2.OrchestratorMessage) -> dict[str, tuple[int, int]]:

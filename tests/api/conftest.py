@@ -210,7 +210,7 @@ class Memory:
                     after = view.seq
                     yield view
                 async with self.changed:
-                    if len(journal) == after:
+                    if len(journal) <= after:
                         if self.views[execution].status in TERMINAL:
                             return
                         await self.changed.wait()

@@ -327,6 +327,17 @@ def test_when_an_engine_dies_everything_is_stopped(tmp_path: Path, command: Call
     assert not (tmp_path / "dev.json").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_nothing_outlives_a_dev_that_is_killed(tmp_path: Path, command: Callable[..., list[str]]) -> None:
+    with development(command, tmp_path, "--engines", "1") as running:
+        children = _children(running)
+        assert len(children) == 2
+        running.kill()
+        running.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+
+
 def test_a_port_in_use_is_told(installation: Path, process: Callable[..., Any]) -> None:
     port = json.loads((installation / "dev.json").read_text())["server"].rpartition(":")[2]
     answer = process("dev", "--engines", "1", "--port", port)

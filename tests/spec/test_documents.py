@@ -13,7 +13,7 @@ import yaml
 from dagengine.errors import Problem, SpecError
 from dagengine.spec import document
 from dagengine.spec.builder import Workflow
-from dagengine.spec.model import Document
+from dagengine.spec.model import Document, LuaExecutor
 
 FOLDER = Path(__file__).parent / "valid"
 VALID = sorted(FOLDER.iterdir())
@@ -218,6 +218,7 @@ spec:
         assert [(problem.line, problem.path) for problem in caught.value.problems] == [
             (5, "spec.nodes[0].executor.code"),
             (7, "spec.nodes[1].timeout"),
+            (10, "spec.nodes[1].executor.code"),
             (15, "spec.nodes[3].executor.code"),
         ]
 
@@ -256,3 +257,49 @@ def test_ten_thousand_nodes_in_a_row_are_read_without_recursion() -> None:
     nodes[0]["dependencies"] = ["n9999"]
     with pytest.raises(SpecError, match=r"n0 → n1 → .* → \(9989 more\) → n9999 → n0"):
         document.from_dict(value)
+
+
+def test_checks_see_what_is_right_of_a_node_that_has_something_wrong() -> None:
+    seen: list[str] = []
+
+    def check(checked: Document) -> list[Problem]:
+        seen.extend(node.executor.code for node in checked.spec.nodes if isinstance(node.executor, LuaExecutor))
+        return [Problem(path="spec.nodes[0].executor.code", message="not valid Lua")]
+
+    node = {"id": "a", "colour": "red", "executor": {"type": "lua", "code": "retrun 1"}}
+    with pytest.raises(SpecError) as raised:
+        document.from_dict(
+            {
+                "apiVersion": "workflows/v1",
+                "kind": "Workflow",
+                "metadata": {"id": "w", "version": "1.0.0"},
+                "spec": {"nodes": [node]},
+            },
+            checks=[check],
+        )
+    assert seen == ["retrun 1"]
+    assert {problem.path for problem in raised.value.problems} == {
+        "spec.nodes[0].colour",
+        "spec.nodes[0].executor.code",
+    }
+
+
+def test_when_cannot_read_the_item_that_foreach_makes_after_it() -> None:
+    with pytest.raises(SpecError, match="`item` is not there yet: `when` is decided once for the node"):
+        document.from_dict(
+            {
+                "apiVersion": "workflows/v1",
+                "kind": "Workflow",
+                "metadata": {"id": "w", "version": "1.0.0"},
+                "spec": {
+                    "nodes": [
+                        {
+                            "id": "a",
+                            "foreach": "{1, 2}",
+                            "when": "item > 1",
+                            "executor": {"type": "lua", "code": "return item"},
+                        }
+                    ]
+                },
+            }
+        )

@@ -94,7 +94,7 @@ def test_item_and_index_belong_to_foreach() -> None:
     python = {"type": "python", "function": "f", "args": {"x": "{{ item + index }}"}}
     told = "`{}` is there only in a node with `foreach`".format
     assert _told({"id": "a", "executor": python}) == [told("index"), told("item")]
-    assert not _told({"id": "a", "foreach": "{1}", "when": "item > index", "executor": python})
+    assert not _told({"id": "a", "foreach": "{1}", "executor": python})
     assert _told({"id": "a", "foreach": "{item}"}) == ["`item` is not there yet: `foreach` makes it"]
     assert _told({"id": "a", "foreach": "{1}"}, outputs={"x": ["{{ index }}"]}) == [told("index")]
     assert not _told({"id": "a", **_code("local item = 1; return item")})

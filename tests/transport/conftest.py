@@ -11,6 +11,7 @@ import pytest
 
 from dagengine.app import DAGEngine
 from dagengine.events import facts as codec
+from dagengine.journal.session import Budget
 from dagengine.server.host import Host
 from dagengine.server.service import EngineServer
 from dagengine.spec.model import Document
@@ -22,13 +23,32 @@ from orchestrator.transport.in_process import InProcessTransport
 from orchestrator.transport.session import Identity
 
 
-def chain(length: int, *, id: str = "chain") -> Document:
+class Counted(Budget):
+    """A budget that a test can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = asyncio.Event()
+
+    def change(self, *, facts: int, size: int) -> None:
+        super().change(facts=facts, size=size)
+        self._changed.set()
+
+    async def until(self, *, facts: int) -> None:
+        """Return when that many facts are unacknowledged."""
+        async with asyncio.timeout(20):
+            while self.facts < facts:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def chain(length: int, *, id: str = "chain", code: str = "return 1") -> Document:
     """A workflow of `length` Lua nodes in a row: 2 * length + 2 facts."""
     nodes = [
         {
             "id": f"n{at}",
             "dependencies": [f"n{at - 1}"] if at else [],
-            "executor": {"type": "lua", "code": "return 1"},
+            "executor": {"type": "lua", "code": code},
         }
         for at in range(length)
     ]
@@ -47,6 +67,8 @@ class Ledger:
         self.reasons: list[str] = []
         self.messages: list[session_pb2.EngineMessage] = []
         self.duplicates = 0
+        self.resumed = 0
+        """Starts that went on from history."""
         self.changed = asyncio.Event()
         self.before: Callable[[session_pb2.EngineMessage], Any] | None = None
         """Called (and awaited, when it is a coroutine) before a message is taken."""
@@ -125,6 +147,7 @@ class Ledger:
         epoch = self.epochs[execution]
         message = session_pb2.OrchestratorMessage()
         if stored:
+            self.resumed += 1
             message.histories.add(execution=execution, epoch=epoch, first_seq=1, facts=stored)
         message.starts.add(
             execution=execution,
@@ -348,8 +371,13 @@ def token() -> str | None:
 
 
 @pytest.fixture
-def host(engine: DAGEngine, token: str | None) -> Host:
-    return Host(engine, engine_id="engine-1", version="0", capacity=50, token=token)
+def budget() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def host(engine: DAGEngine, token: str | None, budget: Counted) -> Host:
+    return Host(engine, engine_id="engine-1", version="0", capacity=50, token=token, budget=budget)
 
 
 @pytest.fixture(params=[GrpcEnd, InProcessEnd], ids=["grpc", "in-process"])

@@ -108,7 +108,29 @@ async def test_what_is_queued_is_a_copy_and_empty_messages_are_nothing() -> None
     assert len(message.acks) == 3
 
 
-async def test_a_message_that_is_too_large_is_refused() -> None:
+async def test_a_large_message_goes_in_parts() -> None:
+    outbox = Outbox()
+    facts = [bytes([number]) * 300_000 for number in range(10)]
+    large = OrchestratorMessage(
+        drops=[{"execution": "e1", "epoch": 1}],
+        histories=[{"execution": "e1", "epoch": 2, "first_seq": 5, "facts": facts}],
+        starts=[{"execution": f"e{number}", "inputs": b"x" * 700_000} for number in (1, 2, 3)],
+    )
+    outbox.put(large)
+    messages = await drain(outbox)
+    assert [name for message in messages for name, *_ in obeyed(message)][:-1] == (
+        ["drops"] + ["histories"] * 4 + ["starts"] * 3
+    )
+    assert max(message.ByteSize() for message in messages) <= limits.BATCH_BYTES
+    came: list[bytes] = []
+    for history in (history for message in messages for history in message.histories):
+        assert (history.first_seq, history.epoch) == (5 + len(came), 2)
+        came += history.facts
+    assert came == facts
+
+
+async def test_a_command_that_is_too_large_is_refused_and_nothing_of_its_message_is_sent() -> None:
     outbox = Outbox()
     with pytest.raises(TransportError, match="a message of"):
-        outbox.put(OrchestratorMessage(starts=[{"inputs": b"x" * limits.MAX_MESSAGE_BYTES}]))
+        outbox.put(OrchestratorMessage(starts=[{"execution": "e1"}, {"inputs": b"x" * limits.MAX_MESSAGE_BYTES}]))
+    assert [len(message.starts) for message in await drain(outbox)] == [0]

@@ -76,12 +76,16 @@ async def test_executions_of_an_engine_that_died_go_on_at_the_next_one_from_what
         await end.replace(Host(engine, engine_id="engine-1", version="0", capacity=50))
         raise TransportError("the engine died")
 
-    ledger.before = lambda message: die() if len(ledger.messages) % 10 == 0 and deaths < 4 else None
+    def die_now_and_then(message: session_pb2.EngineMessage) -> Any:
+        return die() if message.facts and len(ledger.messages) % 10 == 0 and deaths < 4 else None
+
+    ledger.before = die_now_and_then
     for number in range(20):
         ledger.want(link, f"e{number}", chain_of(100))
     await ledger.all_ended()
     check_journals(ledger)
     assert deaths == 4
+    assert ledger.resumed > 0
     assert len({hello.incarnation for hello in ledger.hellos}) == 5
     assert not ledger.refusals
 
@@ -102,23 +106,27 @@ async def test_what_a_listener_could_not_take_comes_again(link: Link, ledger: An
     assert ledger.reasons == ["the session was given up: OSError: the disk is full"] * 2
 
 
-async def test_a_slow_listener_gets_fewer_and_larger_messages(link: Link, ledger: Any, chain_of: Any) -> None:
+async def test_while_a_listener_is_slow_messages_grow_instead_of_their_number(
+    link: Link, ledger: Any, chain_of: Any, budget: Any
+) -> None:
     held = asyncio.Event()
 
     def hold_the_first(message: session_pb2.EngineMessage) -> Any:
         return held.wait() if message.facts and not held.is_set() else None
 
     ledger.before = hold_the_first
-    ledger.want(link, "e0", chain_of(5))
-    await ledger.until(lambda: ledger.messages and ledger.messages[-1].facts)
-    for number in range(1, 30):
-        ledger.want(link, f"e{number}", chain_of(50))
-    assert not ledger.facts["e0"]
+    large = chain_of(30, code="return string.rep('x', 20000)")
+    for number in range(20):
+        ledger.want(link, f"e{number}", large)
+    await budget.until(facts=20 * 62)
+    assert not any(ledger.facts.values())
     held.set()
     await ledger.all_ended()
     check_journals(ledger)
-    largest = max(sum(len(batch.facts) for batch in message.facts) for message in ledger.messages)
-    assert largest > 100
+    sizes = [message.ByteSize() for message in ledger.messages]
+    assert max(sizes) > limits.BATCH_BYTES // 2
+    assert max(sizes) < limits.BATCH_BYTES + 50_000
+    assert len(sizes) < 20 * 30
 
 
 async def test_commands_keep_their_order(link: Link, ledger: Any, chain_of: Any, host: Host) -> None:

@@ -5,28 +5,27 @@ milliseconds between which the loop does other things; a long script blocks the 
 thread beside it (`thread=True`), for servers: the loop stays responsive while a script computes, because Lua runs
 without Python's global lock; outcomes come back in batches.
 
-There is no task and no hand-over per node: a queue, one pump, and one call into Lua per job. What a runtime can and
+There is no task and no hand-over per node: a queue, one pump, and one call into Lua per job. Executions take turns of a
+few milliseconds. What a runtime can and
 cannot protect from is told in `runtime`. `app` builds it, the driver calls it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from dagengine.clock import Clock
 from dagengine.executors import base
 from dagengine.executors.lua import runtime
 from dagengine.executors.lua.performer import Performer
+from dagengine.executors.lua.turns import Done, Turns, Waiting
 
 __all__ = ["InlineLua"]
 
-Done = Callable[[base.Job, base.Outcome], None]
 Ended = tuple[Done, base.Job, base.Outcome]
 
 _SLICE: Final = 5_000
@@ -36,7 +35,8 @@ _FLUSH: Final = 1_000_000
 class InlineLua:
     """Implements `base.Executor` for nodes whose spec is a `model.LuaExecutor`.
 
-    `slice` is in microseconds: after it, the loop gets a turn (`thread=False`). `max_memory` and `max_output` are in
+    `slice` is in microseconds: after it, it is the next execution's turn, and with `thread=False` the loop's.
+    `max_memory` and `max_output` are in
     bytes. `clock` gives scripts their time and log lines theirs.
     """
 
@@ -52,11 +52,11 @@ class InlineLua:
     ) -> None:
         self._slice = slice * 1_000
         self._performer = Performer(log=log, clock=clock, max_memory=max_memory, max_output=max_output)
-        self._waiting: deque[tuple[base.Job, Done]] = deque()
+        self._waiting = Turns()
         self._pumping = False
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._side = _Side(self._performer) if thread else None
+        self._side = _Side(self._performer, self._slice) if thread else None
 
     def submit(self, jobs: Sequence[base.Job], done: Done) -> None:
         """Take `jobs`; see `base.Executor.submit`. Call it on the event loop's thread."""
@@ -64,10 +64,11 @@ class InlineLua:
             return
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        execution = jobs[0].scope.execution
         if self._side is not None:
-            self._side.take([(job, done) for job in jobs], self._loop)
+            self._side.take(execution, [(job, done) for job in jobs], self._loop)
             return
-        self._waiting.extend([(job, done) for job in jobs])
+        self._waiting.add(execution, [(job, done) for job in jobs])
         if not self._pumping:
             self._pumping = True
             self._loop.call_soon(self._pump, self._loop)
@@ -93,12 +94,13 @@ class InlineLua:
         over = time.monotonic_ns() + self._slice
         try:
             while waiting:
-                job, done = waiting.popleft()
+                job, done = waiting.pop()
                 outcome = perform(job)
                 done(job, outcome)
                 if time.monotonic_ns() >= over:
                     break
         finally:
+            waiting.pass_on()
             self._pumping = bool(waiting)
             if waiting:
                 loop.call_soon(self._pump, loop)
@@ -109,9 +111,12 @@ class InlineLua:
 class _Side:
     """The thread beside the loop: takes batches, posts outcomes back in batches."""
 
-    def __init__(self, performer: Performer) -> None:
+    def __init__(self, performer: Performer, slice: int) -> None:
         self._performer = performer
-        self._batches: queue.SimpleQueue[list[tuple[base.Job, Done]] | None] = queue.SimpleQueue()
+        self._slice = slice
+        self._waiting = Turns()
+        self._changed = threading.Condition()
+        """Guards `_waiting` and `_stopped`."""
         self._thread: threading.Thread | None = None
         self._undelivered = 0
         self._stopped = False
@@ -121,37 +126,48 @@ class _Side:
         """Whether jobs were taken whose outcomes have not been delivered."""
         return self._undelivered > 0
 
-    def take(self, batch: list[tuple[base.Job, Done]], loop: asyncio.AbstractEventLoop) -> None:
-        """Perform `batch` after those taken before it."""
+    def take(self, execution: str, batch: list[Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        """Perform `batch` after what was taken of the same execution before."""
         self._undelivered += len(batch)
-        self._batches.put(batch)
+        with self._changed:
+            self._waiting.add(execution, batch)
+            self._changed.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, args=(loop,), name="dagengine-lua", daemon=True)
             self._thread.start()
 
     def join(self) -> None:
         """Wait until the thread has ended. Nothing is delivered any more."""
-        self._stopped = True
-        self._batches.put(None)
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
         if self._thread is not None:
             self._thread.join()
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         ended: list[Ended] = []
-        flushed = time.monotonic_ns()
-        while (batch := self._batches.get()) is not None:
-            for at, (job, done) in enumerate(batch, start=1):
-                if self._stopped:
-                    return
-                ended.append((done, job, self._performer.perform(job)))
-                now = time.monotonic_ns()
-                idle = at == len(batch) and self._batches.empty()
-                if idle or now - flushed >= _FLUSH:
-                    try:
-                        loop.call_soon_threadsafe(self._deliver, ended)
-                    except RuntimeError:
-                        return  # the loop was closed: nobody is there to be told
-                    ended, flushed = [], now
+        flushed = turned = time.monotonic_ns()
+        while (waiting := self._next()) is not None:
+            job, done = waiting
+            ended.append((done, job, self._performer.perform(job)))
+            now = time.monotonic_ns()
+            if now - turned >= self._slice:
+                turned = now
+                with self._changed:
+                    self._waiting.pass_on()
+            if now - flushed >= _FLUSH or not self._waiting:
+                try:
+                    loop.call_soon_threadsafe(self._deliver, ended)
+                except RuntimeError:
+                    return  # the loop was closed: nobody is there to be told
+                ended, flushed = [], now
+
+    def _next(self) -> Waiting | None:
+        """The next job, as soon as there is one; None when it is time to stop."""
+        with self._changed:
+            while not self._waiting and not self._stopped:
+                self._changed.wait()
+            return None if self._stopped else self._waiting.pop()
 
     def _deliver(self, ended: list[Ended]) -> None:
         self._undelivered -= len(ended)

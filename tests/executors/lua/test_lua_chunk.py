@@ -12,7 +12,8 @@ from dagengine.executors.lua.chunk import MOST_NAMED_NODES, Reads, reads
     ("code", "expected"),
     [
         ("return {value = 1}", Reads()),
-        ("return 'inputs' -- nodes item", Reads()),
+        ("return 'nodes.a' -- nodes", Reads()),
+        ("return 'inputs' -- item", Reads(inputs=True, item=True)),
         ("return inputs.x", Reads(inputs=True)),
         ("return env.X, item, index", Reads(env=True, item=True, index=True)),
         ("local item = item", Reads(item=True)),
@@ -24,7 +25,7 @@ from dagengine.executors.lua.chunk import MOST_NAMED_NODES, Reads, reads
         ("for id in pairs(nodes) do end", Reads(nodes=None)),
     ],
 )
-def test_only_what_code_mentions_is_read(code, expected):
+def test_only_what_code_mentions_is_read_and_words_of_texts_and_comments_count(code, expected):
     assert reads([code]) == expected
 
 

@@ -1,0 +1,65 @@
+"""The benchmarks run and say what they measured; what they measure is what they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import figure, machine
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment, timeout=120)
+
+
+@pytest.mark.parametrize("shape", machine.SHAPES)
+def test_a_dag_has_as_many_nodes_or_items_as_it_says(shape: str) -> None:
+    nodes = machine.nodes(shape, 100)
+    assert len({node["id"] for node in nodes}) == len(nodes) == (2 if shape == "foreach" else 100)
+    known: set[str] = set()
+    for node in nodes:
+        assert known.issuperset(node["dependencies"])
+        known.add(node["id"])
+
+
+def test_the_layered_dag_has_three_dependencies_a_node() -> None:
+    nodes = machine.nodes("layered", 10_000)
+    assert [len(node["dependencies"]) for node in nodes] == [0] * 100 + [3] * 9_900
+
+
+def test_a_figure_has_the_median_and_the_best() -> None:
+    fast = figure.of([3.0, 1.0, 2.0, 9.0], benchmark="b", measure="m", unit="s")
+    assert (fast.median, fast.best, fast.repetitions) == (2.5, 1.0, 4)
+    many = figure.of([3.0, 1.0], benchmark="b", measure="m", unit="1/s", more_is_better=True)
+    assert many.best == 3.0
+
+
+@pytest.mark.e2e
+def test_the_machine_is_measured_in_every_shape() -> None:
+    ran = run("--quick", "machine")
+    assert ran.returncode == 0, ran.stderr
+    for shape in machine.SHAPES:
+        assert f"{shape}, 100 nodes" in ran.stdout
+    assert "dagctl run hello.yaml" in ran.stdout
+
+
+@pytest.mark.e2e
+def test_rest_is_measured_over_two_engines() -> None:
+    ran = run("--quick", "rest")
+    assert ran.returncode == 0, ran.stderr
+    assert "executions/s" in ran.stdout
+    assert "open loop, half load, p99" in ran.stdout
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    ran = run("nothing")
+    assert ran.returncode == 2
+    assert "unknown benchmark nothing; there are machine" in ran.stderr
