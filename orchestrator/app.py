@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from importlib import metadata as distribution
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pydantic import SecretStr
 
 from dagengine.app import DAGEngine
@@ -97,6 +98,7 @@ class Orchestrator(Service):
         clock: Clock | None = None,
         monitor: Monitor | None = None,
     ) -> None:
+        _log_to_standard_logging()
         self.options = options or Options()
         self.monitor = monitor or Monitor()
         self._store: Store = SQLiteStore(database_url)
@@ -308,3 +310,18 @@ class Orchestrator(Service):
             queued=self._dispatcher.queued,
             engines=Counter(engine.state for engine in self._dispatcher.engines()),
         )
+
+
+def _log_to_standard_logging() -> None:
+    """Unless somebody has configured structlog: a library must not write to its program's standard output."""
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )

@@ -68,7 +68,7 @@ class _Listening(BaseModel):
     max_body_bytes: int = Field(
         default=8 * 1024 * 1024,
         ge=1_024,
-        le=256 * 1024 * 1024,
+        le=16 * 1024 * 1024,
         description="Largest request body, in bytes.",
     )
     http_trigger_wait: Seconds = Field(

@@ -30,4 +30,7 @@ class Journal(Protocol):
         """Take facts in order. Does not wait. Raises JournalError when the journal cannot take any more at all."""
 
     def on_commit(self, callback: Callable[[], None]) -> None:
-        """Have `callback()` called on the event loop's thread each time `committed` or `congested` has changed."""
+        """Have `callback()` called on the event loop's thread when `committed` has grown or congestion has ended.
+
+        That congestion begins is not told: ask `congested` before beginning anything.
+        """

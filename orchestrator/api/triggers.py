@@ -126,9 +126,10 @@ class Triggers:
 def _answer(view: ExecutionView, path: str) -> Response:
     url = path_of(view.id)
     if view.status in TERMINAL and view.status != "succeeded":
-        why = f": {view.error.type}: {view.error.message}" if view.error is not None else ""
+        ending = "was cancelled" if view.status == "cancelled" else "has failed"
+        why = f": {view.error.message}" if view.error is not None else ""
         details = problems.problem(
-            "execution-failed", f"execution {view.id} has {view.status}{why}", instance=path, execution=url
+            "execution-failed", f"execution {view.id} {ending}{why}", instance=path, execution=url
         )
         response = json_response(details, status=details.status)
         response.headers["content-type"] = problems.MEDIA_TYPE

@@ -38,8 +38,8 @@ async def test_a_trigger_that_takes_longer_answers_with_a_url(http, registered) 
     assert response.headers["location"] == "/api/v1/executions/x1"
 
 
-@pytest.mark.parametrize("status", ["failed", "cancelled"])
-async def test_an_execution_that_did_not_succeed_is_a_problem(make_app, registered, status: str) -> None:
+@pytest.mark.parametrize(("status", "ending"), [("failed", "has failed"), ("cancelled", "was cancelled")])
+async def test_an_execution_that_did_not_succeed_is_a_problem(make_app, registered, status: str, ending: str) -> None:
     transport = httpx.ASGITransport(make_app(trigger_wait=20))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         waiting = asyncio.create_task(http.put("/hooks/slow", json={}))
@@ -48,7 +48,7 @@ async def test_an_execution_that_did_not_succeed_is_a_problem(make_app, register
         response = await waiting
     assert problem(response) == (422, "execution-failed")
     assert response.json()["execution"] == "/api/v1/executions/x1"
-    assert response.json()["detail"] == f"execution x1 has {status}: LuaError: no such file"
+    assert response.json()["detail"] == f"execution x1 {ending}: no such file"
 
 
 async def test_the_idempotency_key_counts_for_triggers(http, registered) -> None:
