@@ -281,6 +281,8 @@ class Machine:
 
     def _expand(self, position: int, value: bytes, at: int) -> None:
         node = self.graph.nodes[position]
+        if value == b"{}":  # an empty Lua table: whether it is a list cannot be told, and it has no items either way
+            value = b"[]"
         try:
             count = len(msgspec.json.decode(value, type=list[msgspec.Raw]))
         except msgspec.ValidationError:
