@@ -64,14 +64,19 @@ def read_workflow(source: Source, *, name: str = "") -> Document:
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from code that is not asynchronous. Raises RuntimeError inside a running loop."""
-    return asyncio.run(work)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    work.close()
+    raise RuntimeError("this thread runs an event loop already: await the asynchronous method instead of run_sync")
 
 
 class DAGEngine:
     """Runs workflows in this process::
 
-        engine = DAGEngine()
-        outputs = await engine.run(Path("workflow.yaml"), {"name": "Ada"})
+        async with DAGEngine() as engine:
+            outputs = await engine.run(Path("workflow.yaml"), {"name": "Ada"})
 
     `functions` are the Python functions that `python` nodes may call, by name; those of a `Workflow` builder are
     registered by themselves. `log` receives the lines that nodes print. With `lua_thread`, Lua runs on a thread of its
@@ -93,6 +98,8 @@ class DAGEngine:
         self._python = PythonFunctions(functions, clock=self._clock, log=self._route_log)
         self._evaluator = LuaEvaluator()
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
+        self._drivers: dict[str, Driver] = {}
+        self._closed = False
 
     @property
     def executors(self) -> list[str]:
@@ -111,13 +118,16 @@ class DAGEngine:
             if isinstance(node.executor, PythonExecutor) and node.executor.function not in self._python
         ]
 
-    def open(
-        self, graph: Graph, *, execution: str, journal: Journal, seed: int, log: LogSink | None = None
-    ) -> Driver:
-        """A driver for one execution. The caller starts or resumes it, awaits it, and then calls `release`."""
+    def open(self, graph: Graph, *, execution: str, journal: Journal, seed: int, log: LogSink | None = None) -> Driver:
+        """A driver for one execution. The caller starts or resumes it, awaits it, and then calls `release`.
+
+        Raises ExecutorError when the engine is closed.
+        """
+        if self._closed:
+            raise ExecutorError("this engine is closed: make another DAGEngine to run more")
         if log is not None:
             self._logs[execution] = log
-        return Driver(
+        driver = self._drivers[execution] = Driver(
             graph,
             execution=execution,
             seed=seed,
@@ -126,10 +136,12 @@ class DAGEngine:
             journal=journal,
             clock=self._clock,
         )
+        return driver
 
     def release(self, execution: str) -> None:
         """Forget what `open` kept for an execution."""
         self._logs.pop(execution, None)
+        self._drivers.pop(execution, None)
 
     async def run(
         self,
@@ -144,8 +156,9 @@ class DAGEngine:
         """Run a workflow here and return its outputs.
 
         `on_fact(position, fact)` sees the facts as they are made; `on_log(line)` the lines that nodes print. Setting
-        `cancel` asks the execution to stop. Raises SpecError, InputError, ExecutorError when the workflow needs what
-        this engine does not have, and ExecutionFailed when it did not succeed.
+        `cancel` asks the execution to stop. `execution` names it; two that run at once must not share a name. Raises
+        SpecError, InputError, ExecutorError when the workflow needs what this engine does not have or the engine is
+        closed, and ExecutionFailed when it did not succeed.
         """
         document = read_workflow(workflow)
         if isinstance(workflow, Workflow):
@@ -155,11 +168,13 @@ class DAGEngine:
         if missing := self.missing(document):
             raise ExecutorError(f"this engine cannot run {document.reference}: {'; '.join(missing)}")
         identity = execution or str(uuid.uuid4())
+        if identity in self._drivers:
+            raise ExecutorError(f"an execution named {identity} is running here already")
         driver = self.open(
             self._graph(document),
             execution=identity,
             journal=MemoryJournal(observe=on_fact),
-            seed=random.getrandbits(63),  # noqa: S311 - spreads retries, protects nothing
+            seed=random.getrandbits(63),  # spreads retries, protects nothing
             log=on_log,
         )
         watcher = None if cancel is None else asyncio.ensure_future(_cancel_when(cancel, driver))
@@ -171,6 +186,8 @@ class DAGEngine:
                 watcher.cancel()
             driver.stop()
             self.release(identity)
+        if not driver.state.ended:
+            raise ExecutorError(f"execution {identity} was given up: the engine was closed while it ran")
         return _outputs(driver.state)
 
     def run_sync(self, workflow: Source, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -183,7 +200,10 @@ class DAGEngine:
         return run_sync(run_and_close())
 
     async def close(self) -> None:
-        """Stop the executors and give their resources back."""
+        """Give up what runs, stop the executors and give their resources back. Afterwards nothing can be run."""
+        self._closed = True
+        for driver in list(self._drivers.values()):
+            driver.stop()
         await self._lua.close()
         await self._python.close()
 
@@ -228,5 +248,9 @@ def _outputs(state: State) -> dict[str, Any]:
         for node in state.graph.nodes
         if state.phase[node.position] == Phase.FAILED
     }
-    message = state.error.message if state.error is not None else "the execution was cancelled"
+    if state.error is not None:
+        message = state.error.message
+    else:
+        reason = state.cancel.reason if state.cancel is not None else ""
+        message = f"the execution was cancelled: {reason}" if reason else "the execution was cancelled"
     raise ExecutionFailed(message, execution=state.execution, status=state.status, nodes=failed)

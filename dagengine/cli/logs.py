@@ -12,10 +12,13 @@ __all__ = ["configure"]
 
 
 def configure(*, level: str, style: Literal["auto", "console", "json"]) -> None:
-    """Send events of `level` and above to standard error."""
+    """Send events of `level` and above to standard error.
+
+    Tracebacks are plain in both styles: pretty ones show the values of variables, and those may be secrets.
+    """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -63,6 +63,8 @@ class Driver:
         """Attempts with effects, each with the journal position that must be committed first."""
         self._held: deque[Run] = deque()
         """Pure attempts held back while the journal is congested."""
+        self._gave_up = False
+        """Whether an attempt was abandoned in this sweep: it may lie in a batch that is not handed over yet."""
         self._timer: asyncio.Task[None] | None = None
         self._timer_at: int | None = None
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -117,7 +119,7 @@ class Driver:
             return
         self._pumping = True
         try:
-            while self._stimuli:
+            while self._stimuli and not self._stopped:
                 self._step(self._stimuli.popleft())
         except Exception as error:
             self._break(error)
@@ -183,8 +185,11 @@ class Driver:
         batch.append(job)
 
     def _hand_over(self) -> None:
+        gave_up, self._gave_up = self._gave_up, False
         while self._batches and not self._stopped:
             kind, batch = self._batches.popitem()
+            if gave_up:
+                batch = [job for job in batch if self._machine.wants(_run_of(job))]
             executor = self._executors.get(kind)
             if executor is None:
                 self._break(ExecutorError(f"this engine has no executor '{kind}'"))
@@ -221,6 +226,7 @@ class Driver:
         node = self._machine.graph.nodes[command.node]
         index = None if command.index < 0 else command.index
         executor = self._executors.get(node.executor.type)
+        self._gave_up = True
         if executor is not None:
             executor.cancel(self.state.execution, node.id, index, command.attempt)
 
@@ -254,7 +260,7 @@ class Driver:
 
     def _release(self) -> None:
         committed = self._journal.committed
-        while self._effects and self._effects[0][0] <= committed:
+        while self._effects and self._effects[0][0] <= committed and not self._journal.congested:
             _, run = self._effects.popleft()
             if self._machine.wants(run):
                 self._prepare(run)
@@ -280,6 +286,10 @@ class Driver:
         await self._clock.sleep_until(at)
         self._timer = self._timer_at = None
         self._handle(TimePassed(at=self._clock.now()))
+
+
+def _run_of(job: Job) -> Run:
+    return Run(job.position, -1 if job.index is None else job.index, job.attempt)
 
 
 def _attempt_seed(seed: int, run: Run) -> int:

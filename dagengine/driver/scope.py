@@ -39,23 +39,23 @@ class Results(msgspec.Struct, frozen=True, gc=False):
         if position >= 0:
             near = graph.nodes[position].dependencies
             # A short scan first: most nodes read what they depend on directly, and few have many ancestors computed.
-            if not (len(near) <= _SCANNED and wanted in near) and wanted not in graph.ancestors(position):
+            if not (len(near) <= _SCANNED and wanted in near) and not graph.is_ancestor(wanted, of=position):
                 return None
         return self.state.result(wanted)
 
     def __iter__(self) -> Iterator[str]:
-        graph = self.state.graph
-        seen = range(len(graph)) if self.position < 0 else sorted(graph.ancestors(self.position))
-        for position in seen:
-            if self.state.result(position) is not None:
-                yield graph.nodes[position].id
+        return (node for node, _ in self.items())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return sum(1 for _ in self.items())
 
     def items(self) -> Iterator[tuple[str, Value]]:
-        """Ids and results."""
-        return ((node, self[node]) for node in self)
+        """Ids and results, in the order of the document."""
+        graph, result = self.state.graph, self.state.result
+        for position in range(len(graph)) if self.position < 0 else graph.ancestors(self.position):
+            value = result(position)
+            if value is not None:
+                yield graph.nodes[position].id, value
 
 
 class ScopeFactory:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from dagengine.errors import Problem, SpecError
 from dagengine.spec.model import AnyExecutor, Document, Node, PythonExecutor, Retry, RunIf
 
 __all__ = ["Graph", "NodePlan", "compile_document"]
+
+_ANCESTORS_KEPT: Final = 32 * 1024 * 1024
+"""Bytes that the ancestors kept by one graph may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,8 @@ class Graph:
     """Nodes without dependencies."""
     sinks: tuple[int, ...]
     """Nodes that nothing depends on."""
-    _ancestors: dict[int, frozenset[int]] = field(default_factory=dict)
+    _ancestors: dict[int, bytes] = field(default_factory=dict)
+    """Ancestors of those nodes that were asked about, as bits: a set of numbers would be a hundred times as large."""
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -56,18 +61,37 @@ class Graph:
     def digest(self) -> str:
         return self.document.digest
 
-    def ancestors(self, position: int) -> frozenset[int]:
-        """Every node that must have ended before the one at `position` may begin. Kept once computed."""
-        known = self._ancestors.get(position)
+    def ancestors(self, position: int) -> list[int]:
+        """Every node that must have ended before the one at `position` may begin, in the order of the document."""
+        bits = self._ancestor_bits(position)
+        return [at * 8 + bit for at, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1]
+
+    def is_ancestor(self, position: int, of: int) -> bool:
+        """Whether the node at `position` must have ended before the one at `of` may begin."""
+        return bool(self._ancestor_bits(of)[position >> 3] >> (position & 7) & 1)
+
+    def _ancestor_bits(self, position: int) -> bytes:
+        """Bit n of the answer (bit n % 8 of byte n // 8) tells whether node n is an ancestor. Kept once computed."""
+        kept = self._ancestors
+        known = kept.get(position)
         if known is None:
-            found: set[int] = set()
+            size = len(self.nodes) // 8 + 1
+            own, inherited = bytearray(size), 0
             frontier = list(self.nodes[position].dependencies)
             while frontier:
                 current = frontier.pop()
-                if current not in found:
-                    found.add(current)
+                if own[current >> 3] >> (current & 7) & 1:
+                    continue
+                own[current >> 3] |= 1 << (current & 7)
+                further = kept.get(current)
+                if further is None:
                     frontier.extend(self.nodes[current].dependencies)
-            known = self._ancestors[position] = frozenset(found)
+                else:
+                    inherited |= int.from_bytes(further, "little")
+            known = (inherited | int.from_bytes(own, "little")).to_bytes(size, "little")
+            if len(kept) * size > _ANCESTORS_KEPT:
+                kept.clear()
+            kept[position] = known
         return known
 
     def topological(self) -> Iterator[int]:

@@ -64,13 +64,13 @@ class Machine:
     @property
     def ended(self) -> bool:
         """Whether the last fact of the execution has been made."""
-        return self.state.status not in ("new", "running")
+        return self.state.ended
 
     def handle(self, stimulus: Stimulus) -> Step:
         """Take one stimulus in; the facts it leads to, and the commands that follow from them."""
         self._facts, self._commands = [], []
         state = self.state
-        if not self.ended:
+        if not state.ended:
             at = max(stimulus.at, state.now)
             match stimulus:
                 case AttemptEnded():
@@ -89,7 +89,7 @@ class Machine:
                     assert_never(stimulus)
             if state.ready:
                 self._advance(at)
-            if not state.unfinished and not self.ended:
+            if not state.unfinished and not state.ended:
                 self._conclude(at)
         return Step(self._facts, self._commands)
 

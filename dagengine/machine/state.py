@@ -99,6 +99,11 @@ class State:
 
     # --- reading ---
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last fact of the execution has been applied."""
+        return self.status not in ("new", "running")
+
     def result(self, position: int) -> bytes | None:
         """The JSON result of a node that succeeded; of a node with `foreach`, the list of its items' results."""
         known = self.results[position]

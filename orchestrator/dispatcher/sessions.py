@@ -171,7 +171,10 @@ class Sessions:
             engine.state, engine.reason = "unreachable", reason
             self._absent[engine.id] = self._clock.now()
             self._ledger.roster.changed()
-            _log.warning("engine_disconnected", engine=engine.id, address=link.address, reason=reason)
+            wanted = self._ledger.roster.links.get(link.address) is link
+        (_log.warning if wanted else _log.info)(
+            "engine_disconnected", engine=engine.id, address=link.address, reason=reason
+        )
         successor = self._ledger.roster.gone(link)
         if successor is not None:
             self._begin(*successor)

@@ -33,15 +33,18 @@ DEADLINE = 30.0
 
 @contextmanager
 def development(command: Callable[..., list[str]], folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A running `dagctl dev` that has said where it listens; `said.txt` in `folder` holds what it said."""
+    """A running `dagctl dev` that has said where it listens: in `said.txt`; its errors go into `errors.txt`."""
     config = folder / "dev.json"
-    with subprocess.Popen(
-        command("dev", "--port", "0", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "DAGCTL_CONFIG": str(config)},
-    ) as running:
+    with (
+        (folder / "errors.txt").open("w") as errors,
+        subprocess.Popen(
+            command("dev", "--port", "0", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "DAGCTL_CONFIG": str(config)},
+        ) as running,
+    ):
         assert running.stdout is not None
         said = []
         for line in running.stdout:
@@ -49,15 +52,14 @@ def development(command: Callable[..., list[str]], folder: Path, *arguments: str
             if line.startswith("Ctrl-C"):
                 break
         else:
-            assert running.stderr is not None
-            pytest.fail(running.stderr.read())
+            pytest.fail((folder / "errors.txt").read_text())
         (folder / "said.txt").write_text("".join(said))
         try:
             yield running
         finally:
             if running.poll() is None:
                 running.send_signal(signal.SIGINT)
-                running.communicate(timeout=60)
+            running.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -308,8 +310,7 @@ def test_ctrl_c_stops_everything(tmp_path: Path, command: Callable[..., list[str
         children = _children(running)
         assert len(children) == 2
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=60)
-    assert running.returncode == 0, err
+        assert running.wait(timeout=60) == 0
     assert not any(child.is_running() for child in children)
     assert not (tmp_path / "dev.json").exists()
     assert (tmp_path / "state" / "orchestrator.db").exists()
@@ -320,9 +321,8 @@ def test_when_an_engine_dies_everything_is_stopped(tmp_path: Path, command: Call
         children = _children(running)
         (line,) = [line for line in (tmp_path / "said.txt").read_text().splitlines() if line.startswith("engine-2")]
         os.kill(int(line.split("(pid ")[1].rstrip(")")), signal.SIGKILL)
-        _, err = running.communicate(timeout=60)
-    assert running.returncode == 1
-    assert "dagctl: engine-2 was killed by SIGKILL; stopping the others" in err
+        assert running.wait(timeout=60) == 1
+    assert "dagctl: engine-2 was killed by SIGKILL; stopping the others" in (tmp_path / "errors.txt").read_text()
     assert not any(child.is_running() for child in children)
     assert not (tmp_path / "dev.json").exists()
 
@@ -333,7 +333,7 @@ def test_nothing_outlives_a_dev_that_is_killed(tmp_path: Path, command: Callable
         children = _children(running)
         assert len(children) == 2
         running.kill()
-        running.communicate(timeout=60)
+        running.wait(timeout=60)
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
 

@@ -1,7 +1,8 @@
 """How a function's parameters get their values: by name, decided once when the function is registered.
 
-`inputs`, `nodes`, `item`, `index` and `context` receive what they say; any other parameter receives the argument of
-that name from the node's `args`, or the result of the upstream node of that name.
+A parameter receives the argument of its name from the node's `args`; without one, `inputs`, `nodes`, `item`, `index`
+(counted from 1, as in Lua) and `context` receive what they say, and any other the result of the upstream node of that
+name.
 """
 
 from __future__ import annotations
@@ -57,14 +58,19 @@ class Context:
 
 
 class Binding:
-    """A registered function and what it wants."""
+    """A registered function and what it wants. TypeError or ValueError when its parameters cannot be given by name."""
 
     __slots__ = ("function", "is_async", "optional", "parameters", "takes_any")
 
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - an object whose `__call__` is asynchronous
+        )
         parameters = inspect.signature(function).parameters.values()
+        for parameter in parameters:
+            if parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty:
+                raise TypeError(f"its parameter '{parameter.name}' is positional-only; arguments are given by name")
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         self.parameters = tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
         self.optional = frozenset(
@@ -100,5 +106,5 @@ def _from_scope(name: str, scope: Scope, context: Context) -> Any:
         case "item":
             return None if scope.item is None else orjson.loads(scope.item)
         case "index":
-            return scope.index
+            return None if scope.index is None else scope.index + 1
     return context

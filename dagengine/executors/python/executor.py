@@ -8,10 +8,12 @@ a thread that runs cannot be stopped, so its attempt ends in the journal and its
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import inspect
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -62,11 +64,18 @@ class PythonFunctions:
             self.register(name, function)
 
     def register(self, name: str, function: Callable[..., object]) -> None:
-        """Make `function` known as `name`. Raises ExecutorError when another function has that name."""
+        """Make `function` known as `name`.
+
+        Raises ExecutorError when another function has that name, or when nodes cannot call it: it tells nothing of
+        its parameters, or takes one by position only.
+        """
         known = self._bindings.get(name)
-        if known is not None and known.function is not function:
+        if known is not None and known.function != function:  # a bound method is another object each time, but equal
             raise ExecutorError(f"another function is registered as '{name}' already")
-        self._bindings[name] = Binding(function)
+        try:
+            self._bindings[name] = Binding(function)
+        except (TypeError, ValueError) as error:
+            raise ExecutorError(f"'{name}' cannot be called by nodes: {error}") from error
 
     def __contains__(self, name: str) -> bool:
         return name in self._bindings
@@ -120,7 +129,10 @@ class PythonFunctions:
         else:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dagengine-python")
-            attempt.work = self._pool.submit(self._on_thread, attempt, binding.function, arguments, loop)
+            try:
+                attempt.work = self._pool.submit(self._on_thread, attempt, binding.function, arguments, loop)
+            except RuntimeError as error:  # no more threads
+                loop.call_soon(self._end, attempt, _error("Overloaded", f"no thread for the call: {error}"))
 
     def _started(self, attempt: _Attempt) -> None:
         """The call has really begun: its time counts from now."""
@@ -135,7 +147,13 @@ class PythonFunctions:
     async def _on_loop(self, attempt: _Attempt, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
         try:
             outcome = _succeed(await function(**arguments))
-        except Exception as error:
+        except asyncio.CancelledError as error:
+            # Its own doing, unless it was told to: then the attempt has ended already, or the loop is shutting down.
+            told = (task := asyncio.current_task()) is not None and task.cancelling() > 0
+            outcome = _error("Cancelled", "its task was cancelled") if told else _from_exception(error)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # left alone, SystemExit would end the loop and all that runs on it
             outcome = _from_exception(error)
         self._end(attempt, outcome)
 
@@ -146,17 +164,23 @@ class PythonFunctions:
         arguments: dict[str, Any],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        if attempt.ended:
+            return
         _call(loop, self._started, attempt)
         try:
-            outcome = _succeed(function(**arguments))
+            result = function(**arguments)
+            outcome = _never_awaited(result) if inspect.iscoroutine(result) else _succeed(result)
         except BaseException as error:  # a thread has nobody above it: SystemExit is the function's failure, too
             outcome = _from_exception(error)
         _call(loop, self._end, attempt, outcome)
 
     def _end(self, attempt: _Attempt, outcome: Outcome) -> None:
         job = attempt.job
-        if self._attempts.pop((job.scope.execution, job.node, job.index, job.attempt), None) is None:
+        key = (job.scope.execution, job.node, job.index, job.attempt)
+        # Not by its key alone: the same attempt may have been given again, by whoever took the execution over.
+        if self._attempts.get(key) is not attempt:
             return
+        del self._attempts[key]
         attempt.ended = True
         if attempt.timer is not None:
             attempt.timer.cancel()
@@ -182,14 +206,21 @@ def _succeed(result: object) -> Outcome:
         value = orjson.dumps(result)
         if b"null" in value:  # orjson writes NaN and infinities as null; they are no JSON values
             value = json.dumps(result, allow_nan=False, default=_plain, separators=(",", ":")).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return _fail("ResultError", f"the function returned something that is not JSON: {error}")
     return Outcome(conclusion="success", result=value)
 
 
 def _plain(value: object) -> object:
     """What orjson can write besides JSON's own types (dataclasses, dates, UUIDs, …)."""
+    if dataclasses.is_dataclass(value):  # one level at a time: its numbers have to be looked at, too
+        return {name: getattr(value, name) for name in orjson.loads(orjson.dumps(value))}
     return orjson.loads(orjson.dumps(value))
+
+
+def _never_awaited(result: Coroutine[Any, Any, object]) -> Outcome:
+    result.close()
+    return _fail("ResultError", "the function returned a coroutine: register the `async def` itself")
 
 
 def _fail(kind: str, message: str) -> Outcome:

@@ -241,11 +241,11 @@ class TestManyItems:
         """Many nodes with a failed item each: what one costs does not depend on how many failed before."""
         nodes = [{"id": f"n{number}", "foreach": "inputs.list", "run_if": "always"} for number in range(300)]
         machine = Machine(graph(nodes), execution="e-1")
+        machine.state.failures = _Unwalkable()
         machine.handle(Begin(at=1, inputs=b"{}"))
         for number in range(300):
             step = machine.handle(Evaluated(at=1, purpose="foreach", node=number, index=-1, value=b"[1]"))
             (run,) = step.commands
-            machine.state.failures = _Unwalkable(machine.state.failures)
             machine.handle(AttemptEnded(1, run.node, run.index, run.attempt, "fail", b"null", None, 1))
         assert machine.state.status == "failed"
 

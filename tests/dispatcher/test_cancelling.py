@@ -1,0 +1,189 @@
+"""Requests to cancel: durable first, then done wherever the execution is, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dagengine.events import facts as codec
+from dagengine.machine import fold
+from dagengine.graph import compile_document
+from dagengine.machine.check import check
+from dagengine.spec.model import Document
+from orchestrator.errors import Conflict, NotFound
+
+Journal = Callable[..., list[bytes]]
+
+
+def kinds(found: list[Any]) -> list[str]:
+    return [type(fact).__name__ for fact in found]
+
+
+async def test_what_waits_ends_at_once(bench: Any, lua: Document) -> None:
+    seen: list[int] = []
+    bench.monitor.subscribe(lambda fact: seen.append(fact.seq))
+    execution = await bench.start(lua)
+    ended = bench.dispatcher.feed.end(execution)
+    await bench.cancel(execution)
+    record = await ended
+    assert record == await bench.record(execution)
+    assert (record.status, record.last_seq, record.epoch) == ("cancelled", 5, 0)
+    stored = await bench.stored(execution)
+    assert kinds(stored) == ["ExecutionStarted", "CancelRequested", "NodeSkipped", "NodeSkipped", "ExecutionCancelled"]
+    assert (stored[1].author, stored[1].reason, stored[1].command) == ("ada", "enough", "c1")
+    assert stored[4].reason == "enough"
+    assert await bench.store.inbox() == []
+    assert (bench.dispatcher.running, bench.dispatcher.queued) == (0, 0)
+    assert seen == [1, 2, 3, 4, 5]
+    check(fold(compile_document(lua), stored, execution=execution, seed=7))
+    engine = await bench.engine()
+    await bench.quiet()
+    assert engine.told("starts") == []
+
+
+async def test_what_has_ended_or_never_was_cannot_be_cancelled(bench: Any, lua: Document) -> None:
+    execution = await bench.start(lua)
+    await bench.cancel(execution)
+    with pytest.raises(Conflict, match=r"has ended already \(cancelled\)"):
+        await bench.cancel(execution, id="c2")
+    with pytest.raises(NotFound, match="there is no execution 'nothing'"):
+        await bench.cancel("nothing")
+
+
+async def test_what_runs_is_told_until_a_fact_cites_the_request(bench: Any, lua: Document, journal: Journal) -> None:
+    engine = await bench.engine()
+    execution = await bench.start(lua)
+    await engine.gets("starts")
+    await bench.cancel(execution)
+    [delivery] = await engine.gets("deliveries")
+    assert (delivery.execution, delivery.id, delivery.kind) == (execution, "c1", "cancel")
+    assert delivery.payload == b'{"author":"ada","reason":"enough"}'
+
+    engine.forget()
+    engine.cut()
+    await engine.hello("engine-1", held=[(execution, 1, 2)])
+    assert (await engine.gets("deliveries"))[0].id == "c1"
+    assert len(engine.told("adopts")) == 1
+
+    made = [*journal(lua, execution)[:2], codec.encode(codec.CancelRequested(at=2**60, command="c1"))]
+    await engine.facts(execution, made)
+    await engine.gets("acks")
+    assert await bench.store.inbox() == []
+    engine.forget()
+    engine.cut()
+    await engine.hello("engine-1", held=[(execution, 1, 3)])
+    await engine.gets("adopts")
+    assert engine.told("deliveries") == []
+
+
+async def test_a_request_while_the_start_is_on_its_way_follows_the_start(bench: Any, lua: Document) -> None:
+    gate = bench.store.hold("dispatch")
+    engine = await bench.engine()
+    execution = await bench.start(lua)
+    await bench.store.reached("dispatch")
+    await bench.cancel(execution)
+    assert engine.sent == [] or not engine.told("deliveries")
+    gate.set()
+    await engine.gets("deliveries")
+    order = [field for message in engine.sent for field in ("starts", "deliveries") if getattr(message, field)]
+    assert order == ["starts", "deliveries"]
+
+
+async def test_a_request_survives_a_restart(bench: Any, lua: Document) -> None:
+    engine = await bench.engine()
+    execution = await bench.start(lua)
+    await engine.gets("starts")
+    await bench.cancel(execution)
+    await bench.restart()
+    engine = await bench.engine(incarnation="second")
+    assert (await engine.gets("starts"))[0].epoch == 2
+    assert (await engine.gets("deliveries"))[0].id == "c1"
+
+
+async def test_a_request_that_a_crash_left_undone_is_done_at_the_next_start(bench: Any, lua: Document) -> None:
+    execution = await bench.start(lua)
+    bench.store.failing.add("end_undispatched")
+    await bench.cancel(execution)
+    assert bench.store.refused == ["end_undispatched"]
+    assert (await bench.record(execution)).status == "queued"
+    bench.store.failing.clear()
+    await bench.restart()
+    assert (await bench.record(execution)).status == "cancelled"
+    assert bench.dispatcher.queued == 0
+
+
+async def test_a_request_that_could_not_be_done_at_once_goes_with_the_start(bench: Any, lua: Document) -> None:
+    execution = await bench.start(lua)
+    bench.store.failing.add("end_undispatched")
+    await bench.cancel(execution)
+    bench.store.failing.clear()
+    engine = await bench.engine()
+    await engine.gets("starts")
+    assert (await engine.gets("deliveries"))[0].id == "c1"
+
+
+async def test_what_a_lost_engine_had_ends_without_another_one(bench: Any, lua: Document, journal: Journal) -> None:
+    engine = await bench.engine()
+    execution = await bench.start(lua)
+    await engine.gets("starts")
+    made = journal(lua, execution)
+    await engine.facts(execution, made[:2])
+    await engine.gets("acks")
+    engine.cut()
+    await bench.cancel(execution)
+    assert (await bench.record(execution)).status == "running"
+    await bench.advance(32)
+    record = await bench.record(execution)
+    assert (record.status, record.engine) == ("cancelled", None)
+    stored = await bench.stored(execution)
+    assert kinds(stored)[2:] == ["CancelRequested", "NodeCancelled", "NodeSkipped", "ExecutionCancelled"]
+    check(fold(compile_document(lua), stored, execution=execution, seed=7))
+    engine.forget()
+    await engine.hello("engine-1", held=[(execution, 1, 4)])
+    assert [drop.execution for drop in await engine.gets("drops")] == [execution]
+    await engine.facts(execution, made[2:4], first=3)
+    await engine.gets("drops", 2)
+    assert len(await bench.stored(execution)) == 6
+
+
+async def test_what_waits_again_ends_at_once(bench: Any, lua: Document, journal: Journal) -> None:
+    engine = await bench.engine()
+    execution = await bench.start(lua)
+    await engine.gets("starts")
+    await engine.facts(execution, journal(lua, execution)[:3])
+    await engine.gets("acks")
+    engine.cut()
+    await bench.advance(32)
+    assert bench.dispatcher.waiting_on(execution) == "no_engine"
+    await bench.cancel(execution)
+    assert kinds(await bench.stored(execution))[3:] == ["CancelRequested", "NodeSkipped", "ExecutionCancelled"]
+    assert (await bench.record(execution)).status == "cancelled"
+
+
+async def test_nodes_that_run_always_wait_for_an_engine(bench: Any, document: Any) -> None:
+    cleaning = document([{"id": "work"}, {"id": "clean", "dependencies": ["work"], "run_if": "always"}])
+    execution = await bench.start(cleaning)
+    await bench.cancel(execution)
+    assert (await bench.record(execution)).status == "queued"
+    assert bench.dispatcher.queued == 1
+    engine = await bench.engine()
+    await engine.gets("starts")
+    assert (await engine.gets("deliveries"))[0].id == "c1"
+
+
+async def test_a_dispatch_that_was_quicker_has_it_done_by_the_engine(bench: Any, lua: Document) -> None:
+    execution = await bench.start(lua)
+    gate = bench.store.hold("end_undispatched")
+    import asyncio
+
+    cancelling = asyncio.create_task(bench.cancel(execution))
+    await bench.store.reached("end_undispatched")
+    engine = await bench.engine()
+    await engine.gets("starts")
+    gate.set()
+    await cancelling
+    assert {delivery.id for delivery in engine.told("deliveries")} == {"c1"}
+    assert (await bench.record(execution)).status == "queued"
+    assert await bench.stored(execution) == []
