@@ -16,13 +16,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import assert_never
 
 from dagengine.clock import Clock
 from dagengine.driver.scope import ScopeFactory
 from dagengine.errors import ExecutorError
 from dagengine.events.facts import Fact
-from dagengine.executors.base import Evaluation, Evaluator, Executor, Job, Outcome
+from dagengine.executors.base import Evaluation, Evaluator, Executor, Job, Outcome, Question
 from dagengine.graph.compiled import Graph
 from dagengine.journal.base import Journal
 from dagengine.machine.commands import Abandon, Evaluate, Run
@@ -90,6 +91,10 @@ class Driver:
     def cancel(self, *, author: str = "", reason: str = "", command: str = "") -> None:
         """Ask the execution to stop. Asking again with the same `command` changes nothing."""
         self._handle(Cancel(at=self._clock.now(), author=author, reason=reason, command=command))
+        # What nobody needs any more need not be evaluated; what is needed all the same is asked for anew.
+        self._evaluator.forget(self.state.execution)
+        for evaluate in self._machine.awaited():
+            self._evaluate(evaluate)
 
     def stop(self) -> None:
         """Give the execution up here and now: no more facts; whatever runs is told to stop. `wait` returns."""
@@ -97,6 +102,7 @@ class Driver:
             return
         self._stopped = True
         state = self.state
+        self._evaluator.forget(state.execution)
         for position, index in state.units(Phase.RUNNING):
             self._abandon(Abandon(position, index, state.attempt_of(position, index)))
         if self._timer is not None:
@@ -197,13 +203,25 @@ class Driver:
             executor.submit(batch, self._done)
 
     def _evaluate(self, command: Evaluate) -> None:
-        """Evaluate at once: expressions are pure and short. The answer is the next stimulus of this sweep."""
+        """Ask for a value. It may come at once, as the next stimulus of this sweep, or in a sweep of its own."""
+        scope = self._scopes.scope(command.node, command.index)
         if command.purpose == "outputs":
-            outputs = dict(self._machine.graph.document.spec.outputs)
-            evaluation = self._evaluator.template(outputs, self._scopes.scope(-1, -1))
+            question = Question(scope=scope, template=dict(self._machine.graph.document.spec.outputs))
         else:
-            evaluation = self._evaluate_for(command)
-        self._stimuli.append(
+            node = self._machine.graph.nodes[command.node]
+            match command.purpose:
+                case "when":
+                    question = Question(scope=scope, code=node.when or "nil")
+                case "foreach":
+                    question = Question(scope=scope, code=node.foreach or "nil")
+                case "args":
+                    question = Question(scope=scope, template=dict(node.args or {}))
+                case _:
+                    assert_never(command.purpose)
+        self._evaluator.ask(question, partial(self._evaluated, command))
+
+    def _evaluated(self, command: Evaluate, evaluation: Evaluation) -> None:
+        self._handle(
             Evaluated(
                 at=self._clock.now(),
                 purpose=command.purpose,
@@ -213,14 +231,6 @@ class Driver:
                 error=evaluation.error,
             )
         )
-
-    def _evaluate_for(self, command: Evaluate) -> Evaluation:
-        node = self._machine.graph.nodes[command.node]
-        scope = self._scopes.scope(command.node, command.index)
-        if command.purpose == "args":
-            return self._evaluator.template(dict(node.args or {}), scope)
-        code = node.when if command.purpose == "when" else node.foreach
-        return self._evaluator.expression(code or "nil", scope)
 
     def _abandon(self, command: Abandon) -> None:
         node = self._machine.graph.nodes[command.node]

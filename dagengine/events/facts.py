@@ -1,7 +1,8 @@
 """Facts: immutable records of what happened in one execution. Their order is the journal.
 
-Only the machine makes facts, and only `Machine.apply` reads them back: state is nothing but the fold of them. A fact
-is encoded to JSON once, by `encode`; from then on it is stored, forwarded and shown as those bytes.
+Only the machine makes facts (but for the last one of an execution that is given up, which its owner makes), and only
+`State.apply` reads them back: state is nothing but the fold of them. A fact is encoded to JSON once, by `encode`; from
+then on it is stored, forwarded and shown as those bytes.
 
 Shapes shared by all facts: `at` is microseconds since the Unix epoch, on the clock of whoever sequences the execution,
 and never decreases along a journal. `node` is the node's id. `index` is the position of a `foreach` item, counted from
@@ -151,9 +152,14 @@ class ExecutionSucceeded(_Fact, frozen=True, gc=False, kw_only=True, tag="Execut
 
 
 class ExecutionFailed(_Fact, frozen=True, gc=False, kw_only=True, tag="ExecutionFailed"):
-    """Every node ended and at least one failed, or the outputs could not be evaluated."""
+    """Every node ended and at least one failed, or the outputs could not be evaluated, or the platform gave up.
+
+    With `given_up`, no engine could go on with the execution, and whoever owned it has ended it: nodes may not have
+    ended, and what became of those that ran is not known.
+    """
 
     error: ErrorInfo
+    given_up: bool = False
 
 
 class ExecutionCancelled(_Fact, frozen=True, gc=False, kw_only=True, tag="ExecutionCancelled"):

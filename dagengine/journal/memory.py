@@ -10,13 +10,18 @@ __all__ = ["MemoryJournal"]
 
 
 class MemoryJournal:
-    """Counts facts and hands each on to `observe(position, fact)`; keeps them in `facts` when asked to."""
+    """Counts facts and hands each on to `observe(position, fact)`; keeps them in `facts` when asked to.
 
-    def __init__(self, *, observe: Callable[[int, Fact], None] | None = None, keep: bool = False) -> None:
+    For an execution that is resumed, `committed` is the number of facts that it is resumed from.
+    """
+
+    def __init__(
+        self, *, observe: Callable[[int, Fact], None] | None = None, keep: bool = False, committed: int = 0
+    ) -> None:
         self.facts: list[Fact] = []
         self._keep = keep
         self._observe = observe
-        self._count = 0
+        self._count = committed
 
     @property
     def committed(self) -> int:

@@ -22,14 +22,16 @@ def check(machine: Machine) -> None:
         _node(state, position)
     for position in state.items:
         _items(state, position)
-    if state.cancel is not None:
+    if state.cancel is not None and not state.given_up:
         left = (node for node in state.graph.nodes if state.phase[node.position] not in FINAL)
         _require(all(node.run_if == "always" for node in left), state, "after a cancel, only `always` nodes go on")
     if state.status in ("succeeded", "failed", "cancelled"):
-        _require(state.unfinished == 0, state, "an ended execution has no unfinished node")
+        if not state.given_up:
+            _require(state.unfinished == 0, state, "an ended execution has no unfinished node")
+            _require((state.status == "cancelled") == (state.cancel is not None), state, "a cancel ends as cancelled")
         _require((state.status == "succeeded") == (state.outputs is not None), state, "outputs belong to success")
         _require((state.status == "failed") == (state.error is not None), state, "an error belongs to failure")
-        _require((state.status == "cancelled") == (state.cancel is not None), state, "a cancel ends as cancelled")
+        _require(not state.given_up or state.status == "failed", state, "what was given up has failed")
 
 
 def _counts(state: State) -> None:

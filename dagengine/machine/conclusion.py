@@ -1,6 +1,11 @@
-"""How things end: a node with `foreach` by its items, an execution by its nodes."""
+"""How things end: a node with `foreach` by its items, an execution by its nodes.
+
+What is too large to be told ends otherwise: a fact must fit the messages and transactions that carry it.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 import msgspec
 
@@ -15,7 +20,13 @@ from dagengine.events.facts import (
 from dagengine.machine.phases import Phase
 from dagengine.machine.state import State
 
-__all__ = ["of_execution", "of_items", "of_outputs"]
+__all__ = ["MAX_ERROR_TEXT", "MAX_OUTPUTS", "of_execution", "of_items", "of_outputs", "shortened"]
+
+MAX_OUTPUTS: Final = 16 << 20
+"""Bytes that the outputs of an execution may take as JSON."""
+
+MAX_ERROR_TEXT: Final = 64 << 10
+"""Characters of an error's message, and of its traceback, that facts keep."""
 
 
 def of_items(state: State, position: int, at: int) -> NodeSucceeded | NodeFailed:
@@ -33,7 +44,7 @@ def of_items(state: State, position: int, at: int) -> NodeSucceeded | NodeFailed
         at=at,
         node=node.id,
         conclusion="fail" if refused else "error",
-        error=ErrorInfo(type="ItemsFailed", message=message, line=first.line),
+        error=shortened(ErrorInfo(type="ItemsFailed", message=message, line=first.line)),
     )
 
 
@@ -47,18 +58,42 @@ def of_execution(state: State, at: int) -> ExecutionSucceeded | ExecutionFailed 
         error = state.errors[first.position, -1]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         message = f"node '{first.id}' failed: {error.message}{more}"
-        return ExecutionFailed(at=at, error=ErrorInfo(type="NodeFailed", message=message))
+        return ExecutionFailed(at=at, error=shortened(ErrorInfo(type="NodeFailed", message=message)))
     if state.graph.document.spec.outputs:
         return None
-    return ExecutionSucceeded(at=at, outputs=msgspec.Raw(_last_results(state)))
+    return _succeeded(_last_results(state), at)
 
 
 def of_outputs(value: bytes, error: ErrorInfo | None, at: int) -> ExecutionSucceeded | ExecutionFailed:
     """The last fact of an execution, from the evaluation of its `outputs`."""
     if error is None:
-        return ExecutionSucceeded(at=at, outputs=msgspec.Raw(value))
+        return _succeeded(value, at)
     message = f"the outputs cannot be evaluated: {error.message}"
-    return ExecutionFailed(at=at, error=ErrorInfo(type=error.type, message=message, line=error.line))
+    return ExecutionFailed(at=at, error=shortened(ErrorInfo(type=error.type, message=message, line=error.line)))
+
+
+def shortened(error: ErrorInfo) -> ErrorInfo:
+    """The error with what a fact keeps of its texts."""
+    if len(error.message) <= MAX_ERROR_TEXT and len(error.traceback) <= MAX_ERROR_TEXT:
+        return error
+    return msgspec.structs.replace(error, message=_cut(error.message), traceback=_cut(error.traceback))
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_ERROR_TEXT:
+        return text
+    note = f"… ({len(text):,} characters)"
+    return text[: MAX_ERROR_TEXT - len(note)] + note
+
+
+def _succeeded(outputs: bytes, at: int) -> ExecutionSucceeded | ExecutionFailed:
+    if len(outputs) <= MAX_OUTPUTS:
+        return ExecutionSucceeded(at=at, outputs=msgspec.Raw(outputs))
+    message = (
+        f"the outputs take {len(outputs):,} bytes as JSON, and {MAX_OUTPUTS:,} are the most: "
+        "name less in `spec.outputs`, and keep large values elsewhere"
+    )
+    return ExecutionFailed(at=at, error=ErrorInfo(type="OutputsTooLarge", message=message))
 
 
 def _last_results(state: State) -> bytes:

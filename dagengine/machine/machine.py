@@ -102,6 +102,14 @@ class Machine:
             and state.attempt_of(run.node, run.index) == run.attempt
         )
 
+    def awaited(self) -> list[Evaluate]:
+        """The evaluations that were asked for and are still needed."""
+        return [
+            Evaluate(purpose, position, index)
+            for purpose, position, index in sorted(self._evaluating)
+            if purpose == "outputs" or self.state.phase[position] <= Phase.BACKOFF
+        ]
+
     def _record(self, fact: Fact) -> None:
         self.state.apply(fact)
         self._facts.append(fact)
@@ -344,7 +352,7 @@ class Machine:
                 index=None if index < 0 else index,
                 attempt=attempt,
                 conclusion=verdict,
-                error=error,
+                error=conclusion.shortened(error),
                 elapsed=elapsed,
                 retry_at=retry_at,
             )

@@ -28,6 +28,7 @@ def refusal(state: State, position: int, at: int) -> NodeSkipped | None:
 
     A dependency that was skipped because something further up failed counts as failed here.
     """
+    # Nobody asks about nodes of a cancelled execution but those that run always: the others were given up at once.
     node = state.graph.nodes[position]
     if node.run_if == "always":
         return None
@@ -35,27 +36,24 @@ def refusal(state: State, position: int, at: int) -> NodeSkipped | None:
     failed = [needed for needed in node.dependencies if outcome[needed] == Outcome.FAILED]
     reason: SkipReason | None = None
     because = failed
-    if state.cancel is not None:
-        reason, because = "cancelled", []
-    else:
-        match node.run_if:
-            case "all_succeeded":
-                skipped = [needed for needed in node.dependencies if outcome[needed] == Outcome.SKIPPED]
-                if failed:
-                    reason = "upstream_failed"
-                elif skipped:
-                    reason, because = "upstream_skipped", skipped
-            case "none_failed":
-                reason = "upstream_failed" if failed else None
-            case "any_succeeded":
-                if node.dependencies and not any(outcome[needed] == Outcome.SUCCEEDED for needed in node.dependencies):
-                    reason = "upstream_failed" if failed else "run_if"
-            case "any_failed":
-                reason = None if failed else "run_if"
-            case "all_done":
-                pass
-            case _:
-                assert_never(node.run_if)
+    match node.run_if:
+        case "all_succeeded":
+            skipped = [needed for needed in node.dependencies if outcome[needed] == Outcome.SKIPPED]
+            if failed:
+                reason = "upstream_failed"
+            elif skipped:
+                reason, because = "upstream_skipped", skipped
+        case "none_failed":
+            reason = "upstream_failed" if failed else None
+        case "any_succeeded":
+            if node.dependencies and not any(outcome[needed] == Outcome.SUCCEEDED for needed in node.dependencies):
+                reason = "upstream_failed" if failed else "run_if"
+        case "any_failed":
+            reason = None if failed else "run_if"
+        case "all_done":
+            pass
+        case _:
+            assert_never(node.run_if)
     if reason is None:
         return None
     names = tuple(state.graph.nodes[needed].id for needed in because[:_NAMED])

@@ -52,6 +52,7 @@ class State:
         "errors",
         "execution",
         "failures",
+        "given_up",
         "graph",
         "inputs",
         "items",
@@ -78,6 +79,8 @@ class State:
         self.inputs = b"{}"
         self.outputs: bytes | None = None
         self.error: ErrorInfo | None = None
+        self.given_up = False
+        """Whether the platform has ended it before its nodes had ended."""
         self.phase = bytearray(count)
         self.outcome = bytearray(count)
         self.waiting = [len(node.dependencies) for node in graph.nodes]
@@ -155,6 +158,7 @@ class State:
             "inputs": self.inputs,
             "outputs": self.outputs,
             "error": self.error,
+            "given_up": self.given_up,
             "phase": bytes(self.phase),
             "outcome": bytes(self.outcome),
             "waiting": list(self.waiting),
@@ -345,7 +349,11 @@ class State:
         self.outputs = bytes(fact.outputs)
 
     def _execution_failed(self, fact: facts.ExecutionFailed) -> None:
-        self._end("failed", fact)
+        if fact.given_up:
+            self.status = "failed"
+        else:
+            self._end("failed", fact)
+        self.given_up = fact.given_up
         self.error = fact.error
 
     def _execution_cancelled(self, fact: facts.ExecutionCancelled) -> None:

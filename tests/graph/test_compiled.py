@@ -100,7 +100,10 @@ class TestAncestors:
     ) -> None:
         chance = random.Random(seed)
         listed = [
-            {"id": f"n{at}", "dependencies": [f"n{up}" for up in chance.sample(range(at), min(at, chance.randrange(4)))]}
+            {
+                "id": f"n{at}",
+                "dependencies": [f"n{up}" for up in chance.sample(range(at), min(at, chance.randrange(4)))],
+            }
             for at in range(size)
         ]
         chance.shuffle(listed)

@@ -203,6 +203,6 @@ def test_outputs_are_not_evaluated_after_it(hand) -> None:
     it.begin()
     it.end("a")
     assert it.commands == ["evaluate outputs"]
-    (requested, last) = it.cancel()
+    *_, last = it.cancel()
     assert isinstance(last, facts.ExecutionCancelled)
     assert it.evaluated("outputs", value=b'{"x":1}') == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -190,7 +190,7 @@ class TestWhen:
 
 
 class TestArguments:
-    NODE = {"id": "a", "executor": {"type": "python", "function": "f", "args": {"x": "{{ inputs.x }}"}}}
+    NODE: ClassVar = {"id": "a", "executor": {"type": "python", "function": "f", "args": {"x": "{{ inputs.x }}"}}}
 
     def test_they_are_evaluated_before_the_start_and_kept_in_it(self, hand) -> None:
         it = hand([self.NODE])

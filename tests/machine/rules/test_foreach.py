@@ -255,4 +255,3 @@ class _Unwalkable(dict[Any, Any]):
         raise AssertionError("walked over everything that ever failed")
 
     items = keys = values = __iter__  # type: ignore[assignment]  # nobody may call any of them
-

@@ -1,9 +1,9 @@
-"""Resuming from committed facts: what was pure runs again as it was, what was not ends as an orphan, nothing is lost."""
+"""Resuming from committed facts: what was pure runs again as it was, what was not ends as an orphan."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -153,7 +153,7 @@ def test_an_empty_journal_cannot_go_on(graph) -> None:
 class TestCancelledInTheMiddleOfAStep:
     """What is committed may end right after the request to cancel, before anything that follows from it."""
 
-    NODES: list[dict[str, Any]] = [  # noqa: RUF012 - read only
+    NODES: ClassVar[list[dict[str, Any]]] = [
         {"id": "a"},
         {"id": "b", "dependencies": ["a"]},
         {"id": "keep", "run_if": "always"},
