@@ -5,7 +5,9 @@ Times are whole microseconds since the Unix epoch; only drivers read a clock, th
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Clock", "SystemClock"]
@@ -22,21 +24,34 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's wall clock, kept from going backwards."""
+    """The wall clock, made steady: it never goes backwards, and it never stands still.
 
-    def __init__(self) -> None:
-        self._last = 0
+    While the wall clock is behind what was answered before (somebody has set it back), time goes on at half its pace
+    until the wall clock has caught up. So timers are late by no more than they are long.
+    """
+
+    def __init__(
+        self,
+        *,
+        wall: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """`wall` and `monotonic` give nanoseconds."""
+        self._wall = wall
+        self._monotonic = monotonic
+        self._at = wall()
+        self._asked = monotonic()
 
     def now(self) -> int:
         """Microseconds since the Unix epoch, never less than the last answer."""
-        at = time.time_ns() // 1_000
-        if at > self._last:
-            self._last = at
-        return self._last
+        asked = self._monotonic()
+        slowed = self._at + (asked - self._asked) // 2
+        wall = self._wall()
+        self._asked = asked
+        self._at = wall if wall > slowed else slowed
+        return self._at // 1_000
 
     async def sleep_until(self, at: int) -> None:
         """Sleep in real time until `now()` has reached `at`."""
-        import asyncio
-
-        while (left := at - self.now()) > 0:
+        while (left := at - self.now()) > 0:  # noqa: ASYNC110 - the clock is what is waited for
             await asyncio.sleep(left / 1e6)

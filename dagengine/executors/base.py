@@ -11,7 +11,7 @@ again), so nothing that they hold may refer back to them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -19,13 +19,16 @@ from dagengine.events.facts import Conclusion, ErrorInfo
 from dagengine.events.logs import LogLine
 
 __all__ = [
+    "Answer",
     "Evaluation",
     "Evaluator",
     "Executor",
     "Job",
     "LogLine",
     "LogSink",
+    "MAX_RESULT",
     "Outcome",
+    "Question",
     "Results",
     "Scope",
     "Value",
@@ -33,6 +36,9 @@ __all__ = [
 
 Value = bytes
 """One JSON value, UTF-8."""
+
+MAX_RESULT: Final = 4 << 20
+"""Bytes that the result of an attempt may take. A larger one fails the attempt: it never becomes a fact."""
 
 
 class Results(Protocol):
@@ -128,14 +134,32 @@ class Evaluation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     error: ErrorInfo | None = None
 
 
+class Question(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Something to evaluate: the Lua expression `code`, or else `template`, any JSON value.
+
+    In a template every `{{ }}` in its texts is replaced. A text that is one whole `{{ }}` keeps the type of its value;
+    otherwise values are put into the text.
+    """
+
+    scope: Scope
+    code: str | None = None
+    template: object = None
+
+
+Answer = Callable[[Evaluation], None]
+
+
 class Evaluator(Protocol):
-    """Evaluates the one expression language. Pure and short: it runs at once, on the caller's thread."""
+    """Evaluates the one expression language. Evaluations are pure, and stopped when they are not short."""
 
-    def expression(self, code: str, scope: Scope) -> Evaluation:
-        """The JSON value of a Lua expression (`when`, `foreach`)."""
+    def ask(self, question: Question, answer: Answer) -> None:
+        """Have `answer(evaluation)` called once, on the event loop's thread, perhaps before this returns.
 
-    def template(self, template: object, scope: Scope) -> Evaluation:
-        """The JSON value of `template` (any JSON value) with every `{{ }}` in its texts replaced.
-
-        A text that is one whole `{{ }}` keeps the type of its value; otherwise values are put into the text.
+        Never raises: whatever goes wrong is an evaluation with an error.
         """
+
+    def forget(self, execution: str) -> None:
+        """Drop the questions of an execution that were not begun; they are not answered."""
+
+    async def close(self) -> None:
+        """Give resources back. Nothing is answered any more afterwards."""

@@ -1,7 +1,7 @@
 """Expressions (`when`, `foreach`) and `{{ }}` templates: the same sandbox, without log, randomness, time or coroutines.
 
-The driver calls it on the event loop's thread, for every `Evaluate` command; so it is quick, and an evaluation that
-takes longer than its timeout is stopped.
+The driver asks for every `Evaluate` command. `LuaEvaluator` answers at once, on the caller's thread: for embedding.
+`aside.EvaluatorAside` has one on a thread of its own: for servers, whose loop must not wait for anybody's expression.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Compiled(NamedTuple):
 
 
 class LuaEvaluator:
-    """Implements `base.Evaluator`. Used by one thread.
+    """Implements `base.Evaluator`, answering at once. Used by one thread.
 
     `timeout` is in microseconds, `max_memory` and `max_output` in bytes.
     """
@@ -56,6 +56,29 @@ class LuaEvaluator:
         self._runtime: runtime.Runtime | None = None
         self._expressions: Generations[str, _Compiled | ErrorInfo] = Generations(_CACHED)
         self._templates: Generations[bytes, _Compiled | ErrorInfo] = Generations(_CACHED)
+
+    def ask(self, question: base.Question, answer: base.Answer) -> None:
+        """Answer before returning."""
+        answer(self.evaluate(question))
+
+    def forget(self, execution: str) -> None:
+        """Nothing waits here."""
+
+    async def close(self) -> None:
+        """Drop the runtime."""
+        self._discard()
+
+    def evaluate(self, question: base.Question) -> base.Evaluation:
+        """The answer to a question."""
+        if question.code is not None:
+            return self.expression(question.code, question.scope)
+        return self.template(question.template, question.scope)
+
+    def stop(self) -> None:
+        """Stop the evaluation that is under way, on whatever thread."""
+        lua = self._runtime
+        if lua is not None:
+            lua.stop()
 
     def expression(self, code: str, scope: base.Scope) -> base.Evaluation:
         """The JSON value of the Lua expression `code`; nil is null."""

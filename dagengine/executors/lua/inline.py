@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from dagengine.clock import Clock
+from dagengine.events.facts import ErrorInfo
 from dagengine.executors import base
 from dagengine.executors.lua import runtime
-from dagengine.executors.lua.performer import Performer
+from dagengine.executors.lua.performer import Key, Performer, key_of
 from dagengine.executors.lua.turns import Done, Turns, Waiting
 
 __all__ = ["InlineLua"]
@@ -30,6 +31,8 @@ Ended = tuple[Done, base.Job, base.Outcome]
 
 _SLICE: Final = 5_000
 _FLUSH: Final = 1_000_000
+_JOIN_SECONDS: Final = 2.0
+"""How long the thread may take to end. It is a daemon: one that does not end cannot hold up the process."""
 
 
 class InlineLua:
@@ -75,18 +78,23 @@ class InlineLua:
 
     def cancel(self, execution: str, node: str, index: int | None, attempt: int) -> None:
         """Stop an attempt: one that waits is not begun, one that runs is stopped within milliseconds."""
-        self._performer.cancel((execution, node, index, attempt), waiting=self._busy())
+        key = (execution, node, index, attempt)
+        if self._side is not None:
+            dropped = self._side.cancel(key)
+        else:
+            dropped = self._waiting.remove(lambda job: key_of(job) == key, (execution,))
+        if dropped and self._loop is not None:
+            self._loop.call_soon(_tell, dropped)
 
     async def close(self) -> None:
         """Stop everything; a script that runs on the thread is stopped, and the thread has ended afterwards."""
         self._closed = True
         self._waiting.clear()
         self._performer.stop()
-        if self._side is not None:
-            await asyncio.to_thread(self._side.join)
+        if self._side is not None and not await asyncio.to_thread(self._side.join):
+            import structlog  # only here: whoever runs a small workflow need not wait for it
 
-    def _busy(self) -> bool:
-        return bool(self._waiting) if self._side is None else self._side.busy
+            structlog.get_logger(__name__).warning("lua_thread_left_behind", reason="a call in it cannot be stopped")
 
     def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
         """Perform waiting jobs until there are none, or the slice is over. `done` may submit more."""
@@ -104,8 +112,6 @@ class InlineLua:
             self._pumping = bool(waiting)
             if waiting:
                 loop.call_soon(self._pump, loop)
-            else:
-                self._performer.forget()
 
 
 class _Side:
@@ -118,17 +124,11 @@ class _Side:
         self._changed = threading.Condition()
         """Guards `_waiting` and `_stopped`."""
         self._thread: threading.Thread | None = None
-        self._undelivered = 0
+        self._current: base.Job | None = None
         self._stopped = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether jobs were taken whose outcomes have not been delivered."""
-        return self._undelivered > 0
 
     def take(self, execution: str, batch: list[Waiting], loop: asyncio.AbstractEventLoop) -> None:
         """Perform `batch` after what was taken of the same execution before."""
-        self._undelivered += len(batch)
         with self._changed:
             self._waiting.add(execution, batch)
             self._changed.notify()
@@ -136,13 +136,22 @@ class _Side:
             self._thread = threading.Thread(target=self._work, args=(loop,), name="dagengine-lua", daemon=True)
             self._thread.start()
 
-    def join(self) -> None:
-        """Wait until the thread has ended. Nothing is delivered any more."""
+    def cancel(self, key: Key) -> list[Waiting]:
+        """Stop the attempt `key` if it runs; the jobs of it that waited, which are forgotten."""
+        with self._changed:
+            if self._current is not None and key_of(self._current) == key:
+                self._performer.cancel(self._current)
+            return self._waiting.remove(lambda job: key_of(job) == key, (key[0],))
+
+    def join(self) -> bool:
+        """Wait until the thread has ended; False when it does not. Nothing is delivered any more."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_JOIN_SECONDS)
+            return not self._thread.is_alive()
+        return True
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         ended: list[Ended] = []
@@ -167,12 +176,19 @@ class _Side:
         with self._changed:
             while not self._waiting and not self._stopped:
                 self._changed.wait()
-            return None if self._stopped else self._waiting.pop()
+            if self._stopped:
+                return None
+            waiting = self._waiting.pop()
+            self._current = waiting[0]
+            return waiting
 
     def _deliver(self, ended: list[Ended]) -> None:
-        self._undelivered -= len(ended)
-        if not self._undelivered:
-            self._performer.forget()
         for done, job, outcome in ended:
             if not self._stopped:
                 done(job, outcome)
+
+
+def _tell(dropped: list[Waiting]) -> None:
+    error = ErrorInfo(type="Cancelled", message="the attempt was cancelled before it began")
+    for job, done in dropped:
+        done(job, base.Outcome(conclusion="error", error=error))

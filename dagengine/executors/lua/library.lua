@@ -198,6 +198,7 @@ local function write(level, ...)
     from = stop + 1
   end
   if from <= #line or from == 1 then add(level, sub(line, from)) end
+  if not guard.watched then guard.report() end
 end
 
 -- The lines not taken yet as one text, each with its level's digit before it; nil when there are none.

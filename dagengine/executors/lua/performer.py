@@ -1,6 +1,6 @@
 """Performs Lua jobs one at a time, on a runtime that it replaces when it breaks.
 
-There is no asyncio in it, so that any isolation can use it; `inline` does.
+There is no asyncio in it. `inline` performs with it; what an attempt's end means is told here for every isolation.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from dagengine.executors import base
 from dagengine.executors.lua import runtime
 from dagengine.spec import model
 
-__all__ = ["Key", "Performer"]
+__all__ = ["Key", "Performer", "key_of", "outcome_of"]
 
 Key = tuple[str, str, int | None, int]
 """An attempt: execution, node, index, attempt."""
 
-_ERRORS: Final = runtime.BREAKING | {"InternalError"}
+_ERRORS: Final = runtime.BREAKING | {"InternalError", "Killed", "CPULimit"}
+"""The error types that are the platform's `error`; others are the script's `fail`."""
 
 
 class Performer:
-    """Used by one thread; `cancel`, `stop` and `forget` may be called from any.
+    """Used by one thread; `cancel` and `stop` may be called from any.
 
     `max_memory` and `max_output` are in bytes; `log` takes the scripts' lines, on the thread that performs.
     """
@@ -34,8 +35,7 @@ class Performer:
         self._max_output = max_output
         self._lines = _Lines(log, clock)
         self._runtime: runtime.Runtime | None = None
-        self._cancelled: set[Key] = set()
-        self._running: base.Job | None = None
+        self._unwanted: base.Job | None = None
         self._stopped = False
 
     def perform(self, job: base.Job) -> base.Outcome:
@@ -45,19 +45,13 @@ class Performer:
             result = self._run(job, started)
         except Exception as exc:
             result = ErrorInfo(type="InternalError", message=f"the Lua executor failed: {type(exc).__name__}: {exc}")
-        elapsed = (time.monotonic_ns() - started) // 1_000
-        if isinstance(result, bytes):
-            return base.Outcome(conclusion="success", result=result, elapsed=elapsed)
-        conclusion: Conclusion = "error" if result.type in _ERRORS else "fail"
-        return base.Outcome(conclusion=conclusion, error=result, elapsed=elapsed)
+        return outcome_of(result, (time.monotonic_ns() - started) // 1_000)
 
-    def cancel(self, key: Key, *, waiting: bool) -> None:
-        """Stop the attempt `key` if it runs; if any attempts wait, do not begin it."""
-        # `_run` says what it runs before it looks for what is cancelled; so one of the two sees the other.
-        if waiting:
-            self._cancelled.add(key)
-        job, lua = self._running, self._runtime
-        if job is not None and lua is not None and _key(job) == key:
+    def cancel(self, job: base.Job) -> None:
+        """Stop `job`, this very one, whether it runs already or is about to."""
+        self._unwanted = job
+        lua = self._runtime
+        if lua is not None:
             lua.cancel(job)
 
     def stop(self) -> None:
@@ -66,10 +60,6 @@ class Performer:
         lua = self._runtime
         if lua is not None:
             lua.stop()
-
-    def forget(self) -> None:
-        """No attempt waits any more: drop what was cancelled too late."""
-        self._cancelled.clear()
 
     def _run(self, job: base.Job, started: int) -> bytes | ErrorInfo:
         lua = self._runtime
@@ -81,8 +71,7 @@ class Performer:
         chunk = lua.script(spec.code)
         if isinstance(chunk, ErrorInfo):
             return chunk
-        self._running = job
-        if self._stopped or (self._cancelled and _key(job) in self._cancelled):
+        if self._stopped or self._unwanted is job:
             return ErrorInfo(type="Cancelled", message="the attempt was cancelled before it began")
         now = self._clock.now() if chunk.reads.time else 0
         self._lines.begin(job)
@@ -96,7 +85,6 @@ class Performer:
             started=started,
             token=job,
         )
-        self._running = None
         if lua.broken:
             self._runtime = None  # frees its memory now, not with the next attempt
         return result
@@ -134,5 +122,14 @@ class _Lines:
         )
 
 
-def _key(job: base.Job) -> Key:
+def outcome_of(result: bytes | ErrorInfo, elapsed: int) -> base.Outcome:
+    """The outcome of an attempt that gave a JSON result, or an error; `elapsed` is in microseconds."""
+    if isinstance(result, bytes):
+        return base.Outcome(conclusion="success", result=result, elapsed=elapsed)
+    conclusion: Conclusion = "error" if result.type in _ERRORS else "fail"
+    return base.Outcome(conclusion=conclusion, error=result, elapsed=elapsed)
+
+
+def key_of(job: base.Job) -> Key:
+    """What names the attempt of `job`."""
     return (job.scope.execution, job.node, job.index, job.attempt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from dagengine.executors import base
 
@@ -27,6 +27,9 @@ class Turns:
     def __bool__(self) -> bool:
         return bool(self._lanes)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
     def add(self, execution: str, jobs: Iterable[Waiting]) -> None:
         """Put jobs behind those of the same execution."""
         lane = self._lanes.get(execution)
@@ -34,6 +37,29 @@ class Turns:
             self._lanes[execution] = deque(jobs)
         else:
             lane.extend(jobs)
+
+    def add_first(self, jobs: Sequence[Waiting]) -> None:
+        """Put jobs back that were taken and not begun: before those of their executions, whose turn it then is."""
+        for waiting in reversed(jobs):
+            execution = waiting[0].scope.execution
+            lane = self._lanes.get(execution)
+            if lane is None:
+                self._lanes = {execution: deque([waiting]), **self._lanes}
+            else:
+                lane.appendleft(waiting)
+
+    def remove(self, unwanted: Callable[[base.Job], bool], executions: Iterable[str]) -> list[Waiting]:
+        """Take the jobs of `executions` out that are `unwanted`."""
+        removed: list[Waiting] = []
+        for execution in executions:
+            lane = self._lanes.pop(execution, None)
+            if lane is None:
+                continue
+            removed += [waiting for waiting in lane if unwanted(waiting[0])]
+            kept = deque(waiting for waiting in lane if not unwanted(waiting[0]))
+            if kept:
+                self._lanes[execution] = kept
+        return removed
 
     def pop(self) -> Waiting:
         """The next job of the execution whose turn it is. IndexError when there is none."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import inspect
 import json
 import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -22,8 +22,9 @@ import orjson
 from dagengine.clock import Clock
 from dagengine.errors import ExecutorError
 from dagengine.events.facts import ErrorInfo
-from dagengine.executors.base import Done, Job, LogSink, Outcome
+from dagengine.executors.base import MAX_RESULT, Done, Job, LogSink, Outcome
 from dagengine.executors.python.binding import Binding, BindingError, Context
+from dagengine.executors.python.threads import Call, Threads
 from dagengine.spec.model import PythonExecutor
 
 __all__ = ["PythonFunctions"]
@@ -32,15 +33,18 @@ __all__ = ["PythonFunctions"]
 class _Attempt:
     """One call under way."""
 
-    __slots__ = ("done", "ended", "job", "started", "timer", "work")
+    __slots__ = ("call", "done", "ended", "job", "returned", "started", "task", "timer")
 
     def __init__(self, job: Job, done: Done) -> None:
         self.job = job
         self.done = done
         self.ended = False
+        self.returned = False
+        """Whether its thread is through with it."""
         self.started = time.perf_counter()
         self.timer: asyncio.TimerHandle | None = None
-        self.work: asyncio.Task[None] | Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.call: Call | None = None
 
 
 class PythonFunctions:
@@ -57,8 +61,7 @@ class PythonFunctions:
         self._bindings: dict[str, Binding] = {}
         self._clock = clock
         self._log = log
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads = Threads(threads)
         self._attempts: dict[tuple[str, str, int | None, int], _Attempt] = {}
         for name, function in (functions or {}).items():
             self.register(name, function)
@@ -70,7 +73,7 @@ class PythonFunctions:
         its parameters, or takes one by position only.
         """
         known = self._bindings.get(name)
-        if known is not None and known.function != function:  # a bound method is another object each time, but equal
+        if known is not None and not _same(known.function, function):
             raise ExecutorError(f"another function is registered as '{name}' already")
         try:
             self._bindings[name] = Binding(function)
@@ -100,14 +103,12 @@ class PythonFunctions:
         for attempt in attempts:
             if attempt.timer is not None:
                 attempt.timer.cancel()
-            if attempt.work is not None:
-                attempt.work.cancel()
-            if isinstance(attempt.work, asyncio.Task):
-                tasks.append(attempt.work)
+            attempt.ended = True
+            if attempt.task is not None:
+                attempt.task.cancel()
+                tasks.append(attempt.task)
+        self._threads.close()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
 
     # --- one attempt ---
 
@@ -124,15 +125,15 @@ class PythonFunctions:
             loop.call_soon(self._end, attempt, _fail(type(error).__name__, str(error)))
             return
         if binding.is_async:
-            attempt.work = loop.create_task(self._on_loop(attempt, binding.function, arguments))
+            attempt.task = loop.create_task(self._on_loop(attempt, binding.function, arguments))
             self._started(attempt)
         else:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dagengine-python")
             try:
-                attempt.work = self._pool.submit(self._on_thread, attempt, binding.function, arguments, loop)
-            except RuntimeError as error:  # no more threads
-                loop.call_soon(self._end, attempt, _error("Overloaded", f"no thread for the call: {error}"))
+                attempt.call = self._threads.run(
+                    functools.partial(self._on_thread, attempt, binding.function, arguments, loop)
+                )
+            except ExecutorError as error:
+                loop.call_soon(self._end, attempt, _error("Overloaded", str(error)))
 
     def _started(self, attempt: _Attempt) -> None:
         """The call has really begun: its time counts from now."""
@@ -172,6 +173,7 @@ class PythonFunctions:
             outcome = _never_awaited(result) if inspect.iscoroutine(result) else _succeed(result)
         except BaseException as error:  # a thread has nobody above it: SystemExit is the function's failure, too
             outcome = _from_exception(error)
+        attempt.returned = True
         _call(loop, self._end, attempt, outcome)
 
     def _end(self, attempt: _Attempt, outcome: Outcome) -> None:
@@ -184,13 +186,25 @@ class PythonFunctions:
         attempt.ended = True
         if attempt.timer is not None:
             attempt.timer.cancel()
-        if attempt.work is not None and not attempt.work.done() and attempt.work is not asyncio.current_task():
-            attempt.work.cancel()
+        if attempt.task is not None and attempt.task is not asyncio.current_task():
+            attempt.task.cancel()
+        if attempt.call is not None and not attempt.returned:
+            self._threads.drop(attempt.call)
         elapsed = round((time.perf_counter() - attempt.started) * 1e6)
         attempt.done(
             job,
             Outcome(conclusion=outcome.conclusion, result=outcome.result, error=outcome.error, elapsed=elapsed),
         )
+
+
+def _same(known: Callable[..., object], function: Callable[..., object]) -> bool:
+    """Whether two functions do the same: a cell of a notebook that is run again makes an equal function anew."""
+    if known == function:  # a bound method is another object each time, but equal
+        return True
+    if not (inspect.isfunction(known) and inspect.isfunction(function)):
+        return False
+    parts = ("__code__", "__defaults__", "__kwdefaults__", "__closure__", "__module__")
+    return all(getattr(known, part) == getattr(function, part) for part in parts)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
@@ -205,9 +219,16 @@ def _succeed(result: object) -> Outcome:
     try:
         value = orjson.dumps(result)
         if b"null" in value:  # orjson writes NaN and infinities as null; they are no JSON values
-            value = json.dumps(result, allow_nan=False, default=_plain, separators=(",", ":")).encode()
+            plain = json.dumps(result, allow_nan=False, ensure_ascii=False, default=_plain, separators=(",", ":"))
+            value = plain.encode()
     except (TypeError, ValueError, RecursionError) as error:
         return _fail("ResultError", f"the function returned something that is not JSON: {error}")
+    if len(value) > MAX_RESULT:
+        return _fail(
+            "ResultError",
+            f"the function returned {len(value):,} bytes of JSON, and {MAX_RESULT:,} are the most: "
+            "keep large values elsewhere, and return where they are",
+        )
     return Outcome(conclusion="success", result=value)
 
 

@@ -32,6 +32,11 @@ class Recorder:
                 await self._changed.wait()
         return [outcome for _, outcome in self.outcomes]
 
+    async def by_index(self, n):
+        """The outcomes in the order of their jobs' items: a job that is cancelled before it began is done early."""
+        await self.wait(n)
+        return [outcome for _, outcome in sorted(self.outcomes, key=lambda each: each[0].index or 0)]
+
 
 @pytest.fixture
 def lines():
@@ -173,7 +178,7 @@ async def test_a_waiting_job_can_be_cancelled(recorder, lines, job):
     executor.submit([job("print(index)", index=i) for i in range(3)], recorder.done)
     executor.cancel("e-1", "n", 1, 1)
     executor.cancel("e-1", "n", 2, 7)
-    first, second, third = await recorder.wait(3)
+    first, second, third = await recorder.by_index(3)
     assert (first.conclusion, third.conclusion) == ("success", "success")
     assert (second.conclusion, second.error.type) == ("error", "Cancelled")
     assert [line.text for line in lines] == ["1", "3"]
@@ -186,7 +191,7 @@ async def test_a_job_that_waits_for_the_thread_can_be_cancelled(beside, recorder
     )
     beside.cancel("e-1", "n", 1, 1)
     beside.cancel("e-1", "n", 0, 1)
-    first, second, third = await recorder.wait(3)
+    first, second, third = await recorder.by_index(3)
     assert first.error.type == second.error.type == "Cancelled"
     assert second.error.message == "the attempt was cancelled before it began"
     assert third.result == b"3"
@@ -248,7 +253,19 @@ async def test_outcomes_come_while_a_later_job_still_computes(beside, recorder, 
     assert outcomes[0].result == b"1"
     assert len(outcomes) < 3
     beside.cancel("e-1", "n", 5, 1)
-    assert (await recorder.wait(3))[2].error.type == "Cancelled"
+    assert (await recorder.by_index(3))[2].error.type == "Cancelled"
+
+
+async def test_an_attempt_that_was_cancelled_can_be_given_again(executor, recorder, job):
+    busy = [job("for i = 1, 300000 do end", index=i) for i in range(20)]
+    executor.submit([*busy, job("return 'first'", index=50)], recorder.done)
+    executor.cancel("e-1", "n", 50, 1)
+    executor.submit([job("return 'again'", index=50)], recorder.done)
+    ended = [(of.index, outcome) for of, outcome in (await recorder.wait(22), recorder.outcomes)[1] if of.index == 50]
+    assert sorted(outcome.error.type if outcome.error else "success" for _, outcome in ended) == [
+        "Cancelled",
+        "success",
+    ]
 
 
 async def test_closing_stops_a_running_script_and_delivers_nothing_more(recorder, job):

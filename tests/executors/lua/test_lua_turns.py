@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dagengine.app import DAGEngine
+from dagengine.app import DAGEngine, LuaIsolation
 from dagengine.events.facts import Fact, NodeSucceeded
 from dagengine.executors.lua.turns import Turns
 
@@ -33,8 +33,8 @@ def test_executions_alternate_and_keep_their_own_order() -> None:
         turns.pop()
 
 
-@pytest.mark.parametrize("thread", [False, True])
-async def test_a_short_execution_overtakes_a_long_one(thread: bool) -> None:
+@pytest.mark.parametrize("isolation", ["inline", "thread", "process"])
+async def test_a_short_execution_overtakes_a_long_one(isolation: LuaIsolation) -> None:
     wide = {"nodes": [{"id": f"n{i}", "executor": {"type": "lua", "code": BUSY}} for i in range(40)]}
     chain = {
         "nodes": [
@@ -47,7 +47,7 @@ async def test_a_short_execution_overtakes_a_long_one(thread: bool) -> None:
         metadata = {"id": name, "version": "1.0.0"}
         return {"apiVersion": "workflows/v1", "kind": "Workflow", "metadata": metadata, "spec": spec}
 
-    async with DAGEngine(lua_thread=thread) as engine:
+    async with DAGEngine(lua=isolation) as engine:
         seen: list[str] = []
         begun = asyncio.Event()
 

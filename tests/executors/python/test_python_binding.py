@@ -72,13 +72,13 @@ async def test_other_positional_arguments_stay_empty(calls) -> None:
 
 
 async def test_a_parameter_without_value_is_named(calls) -> None:
-    outcome = await calls.call(lambda a, b: None, args={"a": 1})
+    outcome = await calls.call(lambda a, b: [a, b], args={"a": 1})
     assert (outcome.conclusion, outcome.error.type) == ("fail", "BindingError")
     assert outcome.error.message == "parameter 'b' is neither in `args` nor an upstream node that succeeded"
 
 
 async def test_an_argument_without_parameter_is_named(calls) -> None:
-    outcome = await calls.call(lambda a, b=1: None, args={"a": 1, "c": 2})
+    outcome = await calls.call(lambda a, b=1: [a, b], args={"a": 1, "c": 2})
     assert outcome.error.message == "the function has no parameter 'c' (it has: a, b)"
 
 

@@ -1,0 +1,219 @@
+"""One worker as the engine sees it: what it was handed, what it has not begun, what it reports.
+
+It never waits: what a socket does not take at once is sent when it does. Used by `executor` and `pool`, on the event
+loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from dagengine.executors import base
+from dagengine.executors.lua.process.messages import LENGTH, REPORT, HandOff
+from dagengine.executors.lua.process.orders import Code, Stock
+from dagengine.executors.lua.turns import Done
+
+__all__ = ["Desk", "Handed", "Report", "Verdict"]
+
+_READ: Final = 256 << 10
+
+Verdict = Literal["Timeout", "Cancelled"]
+"""Why the engine kills a worker."""
+
+Report = tuple[int, bytes, int, int]
+"""Kind, body, microseconds, and when it ended."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Handed(NamedTuple):
+    """An attempt that a worker was handed; what it may cost (µs); the earliest that it could begin (monotonic, ns)."""
+
+    job: base.Job
+    done: Done
+    code: Code
+    cost: float
+    at: int
+
+
+class Desk:
+    """The engine's ends of a worker's sockets. `read` is called when there are reports, or the worker has ended."""
+
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop, read: Callable[[Desk], None]) -> None:
+        self.number = number
+        self.pid = 0
+        self.ready = False
+        self.proven = False
+        """Whether it has ended an attempt, well or not: one that dies before has something wrong with it."""
+        self.over = False
+        """Whether it has closed its end."""
+        self.orphaned = False
+        """Whether nobody is left to tell what becomes of it."""
+        self.verdict: Verdict | None = None
+        self.stock = Stock()
+        self.handed: deque[Handed] = deque()
+        """What it was handed and has not reported the end of, in the order that it performs them."""
+        self.load = 0.0
+        """What all of that is expected to cost, in microseconds."""
+        self.previous = 0
+        """When the last attempt ended (monotonic, ns): the next one began then, if it was there."""
+        self.lines = 0
+        """How many lines of the running attempt's log have come."""
+        self.log_error: Exception | None = None
+        self.epoch = 0
+        self._loop = loop
+        self._channel, self._their_channel = socket.socketpair()
+        self._tokens, self._their_tokens = socket.socketpair()
+        self._channel.setblocking(False)
+        self._tokens.setblocking(False)
+        self._unsent = memoryview(b"")
+        self._unsent_tokens = memoryview(b"")
+        self._blocked: socket.socket | None = None
+        self._sent_at = 0
+        self._received = bytearray()
+        loop.add_reader(self._channel, read, self)
+
+    @property
+    def ends(self) -> tuple[socket.socket, socket.socket]:
+        """The worker's ends; the second stays open here, too, to take tokens back from."""
+        return self._their_channel, self._their_tokens
+
+    def given_away(self) -> None:
+        """The worker's ends have been passed on: its channel ends with it from now on."""
+        self._their_channel.close()
+
+    @property
+    def congested(self) -> bool:
+        """Whether it has not even taken in what it was sent before."""
+        return self._blocked is not None
+
+    @property
+    def began(self) -> int:
+        """When the attempt that it performs now has begun (monotonic, ns); now, while it is still being sent."""
+        at = self.handed[0].at
+        if self._blocked is not None and at >= self._sent_at:
+            return time.monotonic_ns()
+        return max(self.previous, at)
+
+    def send(self, handed: HandOff) -> None:
+        """Hand over; what is handed over has been appended to `handed` and `load` by the caller."""
+        self._sent_at = self.handed[-len(handed.orders)].at
+        message = _encode(handed)
+        # Before it may lie the rest of a hand-off that was taken back: the worker reads over it.
+        self._unsent = memoryview(b"".join((self._unsent, LENGTH.pack(len(message)), message)))
+        self._unsent_tokens = memoryview(bytes(self._unsent_tokens) + bytes((handed.epoch,)) * len(handed.orders))
+        self._flush()
+
+    def _flush(self) -> None:
+        waited = self._stop_waiting()
+        try:
+            self._unsent = _rest(self._channel, self._unsent)
+            # At once, too: a worker without a token reads nothing, and what it is sent may be more than a socket holds.
+            self._unsent_tokens = _rest(self._tokens, self._unsent_tokens)
+        except OSError:
+            return  # it has died: `condemn` finds what it has not begun
+        if self._unsent or self._unsent_tokens:
+            self._blocked = self._channel if self._unsent else self._tokens
+            self._loop.add_writer(self._blocked, self._flush)
+        elif waited:
+            # It performs nothing while it reads what it is sent, and that has taken until now.
+            self.previous = time.monotonic_ns()
+
+    def _stop_waiting(self) -> bool:
+        blocked, self._blocked = self._blocked, None
+        if blocked is not None:
+            self._loop.remove_writer(blocked)
+        return blocked is not None
+
+    def take_back(self) -> list[Handed]:
+        """What it has not begun, in order; it never will."""
+        taken = self._take_tokens()
+        if taken:
+            self.epoch = (self.epoch + 1) % 256
+        return taken
+
+    def condemn(self) -> list[Handed]:
+        """The same, when it has died or will be killed: it is sent nothing any more."""
+        self._stop_waiting()
+        return self._take_tokens()
+
+    def _take_tokens(self) -> list[Handed]:
+        count = len(self._unsent_tokens)
+        self._unsent_tokens = memoryview(b"")
+        with contextlib.suppress(BlockingIOError):
+            # The worker waits on the same open socket: it must stay a blocking one, so only this call does not wait.
+            count += len(self._their_tokens.recv(1 << 16, socket.MSG_DONTWAIT))
+        removed = [self.handed.pop() for _ in range(min(count, len(self.handed)))]
+        self.load = sum(handed.cost for handed in self.handed)
+        removed.reverse()
+        return removed
+
+    def read(self) -> list[Report]:
+        """The reports that have come."""
+        try:
+            data = self._channel.recv(_READ)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._channel)  # what it died of is told by the zygote
+            self.over = True
+            return []
+        return self._parse(data)
+
+    def read_all(self) -> list[Report]:
+        """The reports that have come, all of them."""
+        reports: list[Report] = []
+        while True:
+            try:
+                data = self._channel.recv(_READ)
+            except OSError:
+                return reports
+            if not data:
+                return reports
+            reports += self._parse(data)
+
+    def _parse(self, data: bytes) -> list[Report]:
+        received = self._received
+        if received:
+            received += data
+            if len(received) < REPORT.size or len(received) < REPORT.size + REPORT.unpack_from(received)[1]:
+                return []
+            data = bytes(received)
+            received.clear()
+        reports: list[Report] = []
+        at, end, head, unpack = 0, len(data), REPORT.size, REPORT.unpack_from
+        while end - at >= head:
+            kind, size, elapsed, ended = unpack(data, at)
+            start = at + head
+            if end - start < size:
+                break
+            at = start + size
+            reports.append((kind, data[start:at], elapsed, ended))
+        if at < end:
+            received += data[at:]
+        return reports
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._loop.remove_reader(self._channel)
+        self._stop_waiting()
+        for end in (self._channel, self._their_channel, self._tokens, self._their_tokens):
+            end.close()
+
+
+def _rest(end: socket.socket, unsent: memoryview) -> memoryview:
+    """What of `unsent` the socket does not take now."""
+    with contextlib.suppress(BlockingIOError):
+        while unsent:
+            unsent = unsent[end.send(unsent) :]
+    return unsent

@@ -1,0 +1,102 @@
+"""What the engine, the zygote and the workers say to each other. Everything stays on one machine, in one release.
+
+Between the engine and a worker there are two socket pairs:
+
+- The *channel*: hand-offs down, each a length and a MessagePack `HandOff`; reports up, each a `REPORT` and a body.
+- The *tokens*: one byte for each attempt that was handed over, its value the epoch of the hand-off. A worker takes one
+  before it begins an attempt. The engine can take them back from the same socket: what the kernel gives to one is not
+  given to the other, so that an attempt is begun by a worker or taken back, never both. Whoever takes tokens back takes
+  all of them and counts the epoch up: all that the worker still has is void then.
+
+A worker reports the end of every attempt before it takes the next token; so the engine knows at any time which attempt
+a worker performs, even of a worker that died: the first that was handed over, has not been reported and has no token.
+
+The *control* socket is between the engine and the zygote: `REQUEST`s down (with the ends of the two pairs for a new
+worker), `NOTICE`s up.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+
+__all__ = [
+    "BORN",
+    "DIED",
+    "ERROR",
+    "FORK",
+    "HandOff",
+    "KILL",
+    "LENGTH",
+    "LOG",
+    "NOTICE",
+    "Options",
+    "Order",
+    "Packed",
+    "READY",
+    "REPORT",
+    "REQUEST",
+    "RESULT",
+    "STILLBORN",
+]
+
+Packed = bytes | int | None
+"""A JSON value; or the number under which the worker has it; or None where it is not read or is not there."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What all workers are made with. `max_memory` and `max_output` are in bytes, `cpu` in seconds (0: no limit)."""
+
+    max_memory: int
+    max_output: int
+    cpu: int
+
+
+class Order(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One attempt. `code` is the number under which the worker has the code; `now` is in microseconds."""
+
+    code: int
+    inputs: Packed = None
+    nodes: dict[str, bytes | int] | None = None
+    env: Packed = None
+    item: Packed = None
+    index: int | None = None
+    seed: int = 0
+    now: int = 0
+
+
+class HandOff(msgspec.Struct, gc=False, array_like=True):
+    """Attempts for one worker, and the code and values that they are the first to need.
+
+    Both are named by numbers; those in `forgotten_codes` and `forgotten_values` are not used again.
+    """
+
+    epoch: int
+    orders: list[Order]
+    codes: dict[int, bytes]
+    values: dict[int, bytes]
+    forgotten_codes: list[int]
+    forgotten_values: list[int]
+
+
+LENGTH: Final = struct.Struct("<I")
+"""Before a hand-off: its length in bytes."""
+
+REPORT: Final = struct.Struct("<BIQQ")
+"""Before the body of a report: kind, length of the body, microseconds it took, and when it ended (monotonic, ns)."""
+
+READY, RESULT, ERROR, LOG = range(4)
+"""Kinds of reports. The body of a result is JSON, of an error `ErrorInfo`, of a log line its level's digit and text."""
+
+REQUEST: Final = struct.Struct("<BI")
+"""To the zygote: kind, number of the worker."""
+
+FORK, KILL = range(2)
+
+NOTICE: Final = struct.Struct("<BIi")
+"""From the zygote: kind, number of the worker, and its process id, its wait status, or an errno."""
+
+BORN, DIED, STILLBORN = range(1, 4)
+"""Kinds of notices; READY (0) says that the zygote itself is there."""

@@ -1,0 +1,147 @@
+"""Jobs as what a worker is sent: only what the code reads, and nothing big that the worker has already.
+
+Used by `executor`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dagengine.clock import Clock
+from dagengine.executors import base
+from dagengine.executors.lua.cache import Generations
+from dagengine.executors.lua.chunk import Reads, reads
+from dagengine.executors.lua.process.messages import HandOff, Order
+
+__all__ = ["Code", "Codes", "Draft", "Stock"]
+
+SMALL: Final = 1024
+"""Bytes below which a value is sent with every attempt that reads it."""
+
+UNKNOWN_COST: Final = 1_000.0
+"""Microseconds that an attempt is taken to need whose code was never performed."""
+
+_CODES: Final = 4096
+_CODE_BYTES: Final = 4 << 20
+_VALUE_BYTES: Final = 8 << 20
+_LEARNING: Final = 0.25
+
+_json = msgspec.json.Encoder().encode
+
+
+class Code:
+    """A piece of code: what it reads, and what an attempt at it has cost lately, in microseconds."""
+
+    __slots__ = ("cost", "reads", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.reads: Reads = reads([text])
+        self.cost = UNKNOWN_COST
+
+    def learn(self, elapsed: int) -> None:
+        """Take in that an attempt took `elapsed` microseconds."""
+        if self.cost == UNKNOWN_COST:
+            self.cost = elapsed + 1.0
+        else:
+            self.cost += (elapsed + 1.0 - self.cost) * _LEARNING
+
+
+class Codes:
+    """What is known of the code that was seen lately."""
+
+    def __init__(self) -> None:
+        self._codes: Generations[str, Code] = Generations(_CODES)
+
+    def of(self, text: str) -> Code:
+        """What is known of the code `text`."""
+        code = self._codes.get(text)
+        if code is None:
+            self._codes.rotate()
+            code = Code(text)
+            self._codes.put(text, code)
+        return code
+
+
+class Stock:
+    """What one worker has: the numbers of code and of values that were sent to it. Bounded."""
+
+    def __init__(self) -> None:
+        self.codes: Generations[str, int] = Generations(_CODE_BYTES)
+        self.values: Generations[bytes, int] = Generations(_VALUE_BYTES)
+        self.last = 0
+
+
+class Draft:
+    """A hand-off in the making, for the worker that has `stock`. `size` counts the bytes of what is new to it."""
+
+    def __init__(self, stock: Stock, epoch: int, *, clock: Clock, max_memory: int) -> None:
+        self._stock = stock
+        self._clock = clock
+        self._max_memory = max_memory
+        self._read = 0
+        self.size = 0
+        self.handed = HandOff(epoch, [], {}, {}, stock.codes.rotate(), stock.values.rotate())
+
+    def add(self, code: Code, job: base.Job) -> None:
+        """Append the order for `job`.
+
+        Raises ValueError or TypeError when its scope cannot be sent, MemoryError when no script could hold it.
+        """
+        self._read = 0
+        number = self._stock.codes.get(code.text)
+        if number is None:
+            number = self._new_code(code.text)
+        needs = code.reads
+        self.handed.orders.append(Order(number) if needs.nothing else self._order(number, needs, job))
+
+    def _order(self, number: int, needs: Reads, job: base.Job) -> Order:
+        scope = job.scope
+        return Order(
+            number,
+            self._packed(scope.inputs) if needs.inputs else None,
+            self._nodes(needs.nodes, scope.nodes),
+            self._packed(_json(scope.env)) if needs.env else None,
+            self._packed(scope.item) if needs.item and scope.item is not None else None,
+            scope.index,
+            job.seed if needs.randomness else 0,
+            self._clock.now() if needs.time else 0,
+        )
+
+    def _nodes(self, ids: tuple[str, ...] | None, results: base.Results) -> dict[str, bytes | int] | None:
+        if ids is None:
+            return {id: self._packed(value) for id, value in results.items()}
+        if not ids:
+            return None
+        found = {}
+        for id in ids:
+            value = results.get(id)
+            if value is not None:
+                found[id] = self._packed(value)
+        return found
+
+    def _packed(self, value: bytes) -> bytes | int:
+        self._read += len(value)
+        if self._read > self._max_memory:
+            raise MemoryError
+        if len(value) < SMALL:
+            self.size += len(value)
+            return value
+        stock = self._stock
+        number = stock.values.get(value)
+        if number is None:
+            number = stock.last = stock.last + 1
+            stock.values.put(value, number, len(value))
+            self.handed.values[number] = value
+            self.size += len(value)
+        return number
+
+    def _new_code(self, text: str) -> int:
+        stock, source = self._stock, text.encode("utf-8", "surrogatepass")
+        number = stock.last = stock.last + 1
+        stock.codes.put(text, number, len(source) + SMALL)
+        self.handed.codes[number] = source
+        self.size += len(source)
+        return number
