@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata as distribution
 from typing import TYPE_CHECKING, Any
@@ -32,18 +32,21 @@ from dagengine.server import security
 from dagengine.server.host import Host
 from dagengine.spec.builder import Workflow
 from dagengine.spec.model import Document
+from orchestrator import defaults
 from orchestrator.discovery.base import Discovery
 from orchestrator.discovery.in_process import InProcessDiscovery
 from orchestrator.discovery.static import StaticDiscovery, parse_addresses
 from orchestrator.dispatcher.dispatcher import Dispatcher
 from orchestrator.dispatcher.placement import Strategy
+from orchestrator.errors import Conflict, NotFound
 from orchestrator.monitor.counts import Levels
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.monitor.requests import CountRequests
 from orchestrator.registry.registry import Registry
 from orchestrator.service import Service
-from orchestrator.store.base import Store
+from orchestrator.store.base import Store, Version
 from orchestrator.store.sqlite import SQLiteStore
+from orchestrator.supervision import Supervisor
 from orchestrator.transport.base import Transport
 from orchestrator.transport.grpc_link import TLS, GrpcTransport
 from orchestrator.transport.in_process import InProcessTransport
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
     from orchestrator.api import server as rest
 
 __all__ = ["Options", "Orchestrator"]
+
+_log = structlog.get_logger(__name__)
 
 EMBEDDED_CAPACITY = 100
 """Executions that an engine in this process runs at a time, unless it is registered with another number."""
@@ -72,11 +77,11 @@ class Options:
     name: str = ""
 
     strategy: Strategy = "consistent-hash"
-    queue_limit: int = 10_000
-    engine_lost_after: float = 30.0
-    trigger_wait: float = 30.0
-    cron_catch_up: float = 3_600.0
-    max_body: int = 8 * 1024 * 1024
+    queue_limit: int = defaults.QUEUE_LIMIT
+    engine_lost_after: float = defaults.ENGINE_LOST_AFTER
+    trigger_wait: float = defaults.TRIGGER_WAIT
+    cron_catch_up: float = defaults.CRON_CATCH_UP
+    max_body: int = defaults.MAX_BODY
     token: SecretStr | None = None
     tls: TLS | None = None
     allowed_hosts: tuple[str, ...] = field(default=())
@@ -105,8 +110,12 @@ class Orchestrator(Service):
         self._clock = clock or SystemClock()
         self._table = http.HTTPTriggerTable()
         self._registry = Registry(
-            self._store, checks=(check_lua, cron.check, http.check, self._check_trigger), clock=self._clock
+            self._store,
+            checks=(check_lua, cron.check, http.check, self._check_trigger),
+            clock=self._clock,
+            changed=self._versions_changed,
         )
+        self._supervisor = Supervisor()
         self._dispatcher = Dispatcher(
             self._store,
             clock=self._clock,
@@ -114,6 +123,7 @@ class Orchestrator(Service):
             strategy=self.options.strategy,
             queue_limit=self.options.queue_limit,
             engine_lost_after=self.options.engine_lost_after,
+            supervisor=self._supervisor,
         )
         self._cron = cron.CronService(
             self._start_occurrence,
@@ -136,7 +146,6 @@ class Orchestrator(Service):
             registry=self._registry,
             dispatcher=self._dispatcher,
             clock=self._clock,
-            versions_changed=self._versions_changed,
         )
 
     # --- life ---
@@ -158,22 +167,26 @@ class Orchestrator(Service):
             self._transports = {"in-process": local, "grpc": GrpcTransport(identity, tls=self.options.tls)}
             self._local_transport = local
             await self._dispatcher.open()
-            await self._versions_changed()
+            await self._registry.refresh()
         except BaseException:
             await self._dispatcher.close()
             await self._store.close()
             raise
-        for work in (self._follow(self._static), self._follow(self._local), self._cron.run()):
-            self._tasks.append(asyncio.create_task(work))
+        for name, work in (
+            ("static discovery", self._follow(self._static)),
+            ("in-process discovery", self._follow(self._local)),
+            ("cron", self._cron.run()),
+        ):
+            self._tasks.append(self._supervisor.start(work, name=name))
         self._opened = True
 
     async def close(self) -> None:
         """Stop, in order: no new starts, no sessions, then the store. Engines in this process are closed, too."""
         self._opened = False
-        await asyncio.gather(self._static.close(), self._local.close())
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._supervisor.release(task)
+        await asyncio.gather(self._static.close(), self._local.close())
+        await self._supervisor.stop(*self._tasks)
         self._tasks.clear()
         await self._dispatcher.close()
         for host, engine in self._hosts.values():
@@ -192,13 +205,33 @@ class Orchestrator(Service):
 
     def register_engine(self, name: str, engine: DAGEngine, *, capacity: int = EMBEDDED_CAPACITY) -> None:
         """Add an engine that lives in this process; it is closed together with the orchestrator. Raises Conflict."""
-        self._local.register(name)
+        if name in self._hosts:
+            raise Conflict(f"an engine named {name!r} is registered already: give each engine its own name")
         for function_name, function in self._functions.items():
             engine.register(function_name, function)
         host = Host(engine, engine_id=name, version=distribution.version("dagengine"), capacity=capacity)
-        self._hosts[name] = (host, engine)
         if self._opened:
             self._local_transport.register(name, host.session)
+        self._hosts[name] = (host, engine)
+        self._local.register(name)  # last of all: from here on it is dialled
+
+    async def unregister_engine(self, name: str, *, drain: float = 25.0) -> None:
+        """Take an engine in this process out again, and close it. Raises NotFound.
+
+        It gets no more work, and what it runs has `drain` seconds to finish; what is left then runs on elsewhere.
+        """
+        if name not in self._hosts:
+            raise NotFound(f"no engine named {name!r} is registered in this process")
+        host, engine = self._hosts[name]
+        if self._opened:
+            await host.drain(drain)
+        if self._hosts.pop(name, None) is None:
+            return  # somebody else has done so meanwhile
+        self._local.unregister(name)
+        if self._opened:
+            self._local_transport.unregister(name)
+        host.close()
+        await engine.close()
 
     async def _follow(self, discovery: Discovery) -> None:
         """Keep links to exactly the engines that a discovery names."""
@@ -248,8 +281,18 @@ class Orchestrator(Service):
         if problem is not None:
             yield problem
 
-    async def _versions_changed(self) -> None:
-        self._table = http.HTTPTriggerTable(await self._registry.records())
+    def _versions_changed(self, records: Sequence[Version]) -> None:
+        before, self._table = self._table, http.HTTPTriggerTable(records)
+        for route in self._table.shadowed:
+            if route not in before.shadowed:
+                _log.warning(
+                    "http_trigger_shadowed",
+                    workflow=route.workflow,
+                    version=route.version,
+                    method=route.method,
+                    path=route.path,
+                    by=self._table.reference(route.method, route.path),
+                )
         self._cron.refresh()
 
     async def _start_occurrence(
@@ -260,7 +303,7 @@ class Orchestrator(Service):
     # --- the doors ---
 
     async def serve(
-        self, host: str = "127.0.0.1", port: int = 0, *, tls: rest.TLS | None = None, grace: float = 10.0
+        self, host: str = "127.0.0.1", port: int = 0, *, tls: rest.TLS | None = None, grace: float = defaults.GRACE
     ) -> rest.Serving:
         """Offer the REST interface; `port` 0 takes a free one. Stop it before the orchestrator is closed.
 
@@ -278,6 +321,7 @@ class Orchestrator(Service):
             self,
             metrics=self.monitor.metrics,
             readiness=self.readiness,
+            health=self.health,
             http_triggers=lambda method, path: self._table.reference(method, path),
             token=self.options.token,
             allowed_hosts=self.options.allowed_hosts,
@@ -300,9 +344,19 @@ class Orchestrator(Service):
         """Why executions cannot run now; empty when they can."""
         if not self._opened:
             return ["the orchestrator is not open"]
+        if self._supervisor.faults:
+            return self.health()
         if not any(engine.state == "ready" for engine in self._dispatcher.engines()):
             return ["no engine is connected and ready"]
         return []
+
+    def health(self) -> list[str]:
+        """Why this orchestrator should be started anew; empty while it works as it should."""
+        return list(self._supervisor.faults)
+
+    async def broken(self) -> None:
+        """Return when `health` has something to say."""
+        await self._supervisor.died()
 
     def _levels(self) -> Levels:
         return Levels(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -19,13 +19,14 @@ from dagengine.errors import InputError, Problem
 from dagengine.events.facts import ErrorInfo
 from dagengine.spec.inputs import check_inputs
 from dagengine.spec.model import Document
+from dagengine.wire import limits
 from orchestrator import outcome
 from orchestrator.dispatcher.commits import is_terminal
 from orchestrator.dispatcher.dispatcher import Dispatcher
 from orchestrator.dispatcher.identity import execution_id
-from orchestrator.errors import NotFound, RequestError
-from orchestrator.registry.registry import Entry, Registry
-from orchestrator.store.base import TERMINAL, ExecutionRecord, InboxItem, NewExecution, Status, Store, VersionRecord
+from orchestrator.errors import Conflict, NotFound, RequestError
+from orchestrator.registry.registry import Entry, Registry, parse_reference
+from orchestrator.store.base import TERMINAL, ExecutionRecord, InboxItem, NewExecution, Status, Store, Version
 from orchestrator.verbs import (
     EngineView,
     ExecutionPage,
@@ -38,34 +39,30 @@ from orchestrator.verbs import (
 
 __all__ = ["Service"]
 
+_MOST_INPUTS: Final = limits.MAX_FACT_BYTES - 64 * 1024
+"""Bytes of inputs that still fit the first fact of an execution, with all else that is in it."""
 _STATUSES: tuple[Status, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
 class Service:
-    """Implements `orchestrator.verbs.Verbs`. `versions_changed` is awaited after each registration or removal."""
+    """Implements `orchestrator.verbs.Verbs`."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        registry: Registry,
-        dispatcher: Dispatcher,
-        clock: Clock,
-        versions_changed: Callable[[], Awaitable[None]],
-    ) -> None:
+    def __init__(self, *, store: Store, registry: Registry, dispatcher: Dispatcher, clock: Clock) -> None:
         self._store = store
         self._registry = registry
         self._dispatcher = dispatcher
         self._clock = clock
-        self._versions_changed = versions_changed
 
     # --- workflows ---
 
-    async def apply(self, document: Document | Mapping[str, Any] | str | bytes) -> Registration:
-        """Register a workflow version. Raises SpecError with every error of the document, or VersionConflict."""
-        entry, created = await self._registry.register(document)
-        if created:
-            await self._versions_changed()
+    async def apply(
+        self, document: Document | Mapping[str, Any] | str | bytes, *, expected: str | None = None
+    ) -> Registration:
+        """Register a workflow version. Raises SpecError with every error of the document, or VersionConflict.
+
+        With `expected` (`id` or `id@1.2.0`), RequestError when the document is another one.
+        """
+        entry, created = await self._registry.register(document, expected=expected)
         record = entry.record
         return Registration(id=record.workflow, version=record.version, digest=record.digest, created=created)
 
@@ -74,14 +71,12 @@ class Service:
         return [await self._workflow_view(record) for record in await self._registry.list(labels)]
 
     async def workflow(self, reference: str) -> WorkflowView:
-        """The version that a reference names. Raises NotFound."""
+        """The version that a reference names. Raises NotFound, and RequestError when it is none."""
         return await self._workflow_view((await self._registry.resolve(reference)).record)
 
     async def delete_workflow(self, workflow: str, *, version: str | None = None, force: bool = False) -> int:
         """Remove one version, or the whole workflow; how many versions went. Raises NotFound, InUse."""
-        removed = await self._registry.remove(workflow, version=version, force=force)
-        await self._versions_changed()
-        return removed
+        return await self._registry.remove(workflow, version=version, force=force)
 
     # --- executions ---
 
@@ -94,11 +89,21 @@ class Service:
         trigger: str = "api",
         occurrence: str | None = None,
     ) -> ExecutionView:
-        """Start an execution; returns once it is recorded. Raises NotFound, InputError, Overloaded.
+        """Start an execution; returns once it is recorded.
+
+        Raises NotFound, InputError, Overloaded, and RequestError when the inputs are too large.
 
         A second start with the same key (of the same workflow), or for the same occurrence of a trigger, is answered
-        with the execution of the first.
+        with the execution of the first, whatever would refuse a new one. With the same key but other inputs it is a
+        Conflict. Which version the reference names does not matter: `id@latest` may name another one by now.
         """
+        if idempotency_key is not None or occurrence is not None:
+            known = await self._store.known_execution(
+                parse_reference(reference).id, idempotency_key=idempotency_key, occurrence=occurrence
+            )
+            if known is not None:
+                await self._require_same(known, inputs or {}, idempotency_key)
+                return self._view(known)
         entry = await self._registry.resolve(reference)
         beginning = self._begin(entry, inputs or {}, idempotency_key, trigger, occurrence)
         # Shielded: a caller that gives up half-way must not leave an execution recorded that nobody runs.
@@ -215,24 +220,45 @@ class Service:
         self, entry: Entry, inputs: Mapping[str, Any], key: str | None, trigger: str, occurrence: str | None
     ) -> ExecutionRecord:
         """Record an execution and have it run, or find the one that has the key or the occurrence."""
-        with self._dispatcher.admission():
-            now = self._clock.now()
-            new = NewExecution(
-                id=execution_id(now),
-                workflow=entry.record.workflow,
-                version=entry.record.version,
-                digest=entry.record.digest,
-                inputs=_encode(check_inputs(entry.document, inputs)),
-                created_at=now,
-                seed=secrets.randbits(63),
-                idempotency_key=key,
-                trigger=trigger,
-                occurrence=occurrence,
-            )
+        now = self._clock.now()
+        new = NewExecution(
+            id=execution_id(now),
+            workflow=entry.record.workflow,
+            version=entry.record.version,
+            digest=entry.record.digest,
+            inputs=_encode(check_inputs(entry.document, inputs)),
+            created_at=now,
+            seed=secrets.randbits(63),
+            idempotency_key=key,
+            trigger=trigger,
+            occurrence=occurrence,
+        )
+        with self._dispatcher.admission(len(new.inputs)):
             record, created = await self._store.create_execution(new)
             if created:
                 self._dispatcher.submit(record, entry.document)
+        if not created:
+            await self._require_same(record, inputs, key)
         return record
+
+    async def _require_same(self, record: ExecutionRecord, inputs: Mapping[str, Any], key: str | None) -> None:
+        """Raise Conflict when an execution that has the key was started with other inputs.
+
+        They are read as those of its own version, since the defaults of another one may differ.
+        """
+        if key is None or record.idempotency_key != key:
+            return
+        document = await self._registry.document(record.digest)
+        try:
+            meant = check_inputs(document, inputs) if document is not None else inputs
+            if _sorted(meant) == _sorted(orjson.loads(record.inputs)):
+                return
+        except InputError:
+            pass
+        raise Conflict(
+            f"the idempotency key '{key}' belongs to execution {record.id}, which was started with other inputs: "
+            "another request needs another key"
+        )
 
     async def _existing(self, execution: str) -> ExecutionRecord:
         record = await self._store.execution(execution)
@@ -240,7 +266,8 @@ class Service:
             raise NotFound(f"there is no execution '{execution}'")
         return record
 
-    async def _workflow_view(self, record: VersionRecord) -> WorkflowView:
+    async def _workflow_view(self, record: Version) -> WorkflowView:
+        document = await self._registry.canonical(record.digest)
         return WorkflowView(
             id=record.workflow,
             version=record.version,
@@ -250,7 +277,7 @@ class Service:
             labels=record.labels,
             registered_at=record.registered_at,
             versions=await self._registry.versions(record.workflow),
-            document=msgspec.Raw(record.document),
+            document=msgspec.Raw(document),
         )
 
     def _view(self, record: ExecutionRecord, *, brief: bool = False) -> ExecutionView:
@@ -274,11 +301,22 @@ class Service:
         )
 
 
-def _encode(inputs: Mapping[str, Any]) -> bytes:
+def _encode(inputs: Mapping[str, Any], options: int = 0) -> bytes:
     try:
-        return orjson.dumps(inputs)
+        encoded = orjson.dumps(inputs, option=options)
     except TypeError as error:
         raise InputError("the inputs are not JSON", [Problem(path="inputs", message=str(error))]) from error
+    if len(encoded) > _MOST_INPUTS:
+        raise RequestError(
+            f"the inputs take {len(encoded):,} bytes, and {_MOST_INPUTS:,} are the most: keep large values elsewhere, "
+            "and pass where they are",
+            too_large=True,
+        )
+    return encoded
+
+
+def _sorted(inputs: Mapping[str, Any]) -> bytes:
+    return _encode(inputs, orjson.OPT_SORT_KEYS)
 
 
 def _statuses(text: str | None) -> list[Status]:

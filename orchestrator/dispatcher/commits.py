@@ -81,9 +81,11 @@ class Commits:
         self._room = asyncio.Event()
         self._room.set()
         self._took = took
+        self._stopped = False
 
     async def put(self, link: Link, message: session_pb2.FactBatch) -> None:
-        """Queue a batch; waits while too much is queued."""
+        """Queue a batch; waits while too much is queued. StoreError when nobody commits any more."""
+        self._require_running()
         payloads = list(message.facts)
         if not payloads:
             return
@@ -104,26 +106,42 @@ class Commits:
             await self._room.wait()
 
     async def settled(self) -> None:
-        """Wait until all that has been put in before is answered."""
+        """Wait until all that has been put in before is answered. StoreError when nobody commits any more."""
+        self._require_running()
         done = asyncio.get_running_loop().create_future()
         self._settled.append(done)
         self._work.set()
         await done
 
     async def run(self) -> None:
-        """Commit what comes, until cancelled."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            group, self._waiting = self._waiting, []
-            settled, self._settled = self._settled, []
-            self._bytes = 0
+        """Commit what comes, until cancelled. What is not a StoreError is a fault of ours, and ends it."""
+        try:
+            while True:
+                await self._one_round()
+        finally:
+            self._stopped = True
             self._room.set()
-            if group:
-                await self._commit(group)
-            for done in settled:
+            for done in self._settled:
                 if not done.done():
-                    done.set_result(None)
+                    done.set_exception(_stopped())
+
+    def _require_running(self) -> None:
+        if self._stopped:
+            raise _stopped()
+
+    async def _one_round(self) -> None:
+        await self._work.wait()
+        self._work.clear()
+        group, self._waiting = self._waiting, []
+        waiters = len(self._settled)
+        self._bytes = 0
+        self._room.set()
+        if group:
+            await self._commit(group)
+        settled, self._settled = self._settled[:waiters], self._settled[waiters:]
+        for done in settled:
+            if not done.done():
+                done.set_result(None)
 
     async def _commit(self, group: Sequence[Commit]) -> None:
         answers = await self._until_stored([commit.batch for commit in group])
@@ -145,6 +163,10 @@ class Commits:
             else:
                 self._took((self._clock.now() - began) / 1e6)
                 return answers
+
+
+def _stopped() -> StoreError:
+    return StoreError("facts are not committed any more: the orchestrator is closing, or has broken down")
 
 
 def _command(payload: bytes) -> str:

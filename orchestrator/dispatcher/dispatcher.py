@@ -1,20 +1,21 @@
 """The dispatcher: what should run (the store) against what does run (the engines), brought together again and again.
 
 Everything here is level-triggered. A session that begins is compared with the store and mended; an event only makes
-the next comparison sooner. Three tasks do the work: `placer` places what waits, `commits` commits facts, `sessions`
-looks after engines that stay away.
+the next comparison sooner. Four tasks do the work: `placer` places what waits, `commits` commits facts, `sessions`
+looks after engines that stay away, `ending` ends what is given up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-
-import structlog
+import weakref
+from collections.abc import Iterator, MutableMapping
+from typing import Final
 
 from dagengine.clock import Clock
 from dagengine.spec.model import Document
+from orchestrator import defaults
 from orchestrator.dispatcher import messages, placement
 from orchestrator.dispatcher.commits import Commit, Commits
 from orchestrator.dispatcher.ending import Ending
@@ -23,15 +24,16 @@ from orchestrator.dispatcher.ledger import Ledger
 from orchestrator.dispatcher.placer import Placer
 from orchestrator.dispatcher.sessions import Sessions
 from orchestrator.dispatcher.tracked import Plan, Tracked
-from orchestrator.errors import Conflict, NotFound, Overloaded, StoreError
+from orchestrator.errors import Conflict, NotFound, Overloaded, StoreError, Unavailable
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.store.base import Appended, ExecutionRecord, InboxItem, Store
+from orchestrator.supervision import Supervisor
 from orchestrator.transport.base import Transport
 from orchestrator.verbs import EngineView
 
 __all__ = ["Dispatcher"]
 
-_log = structlog.get_logger("orchestrator.dispatcher")
+_QUEUE_BYTES: Final = 256 << 20
 
 
 class Dispatcher:
@@ -44,22 +46,31 @@ class Dispatcher:
         clock: Clock,
         monitor: Monitor,
         strategy: placement.Strategy = "consistent-hash",
-        queue_limit: int = 10_000,
-        engine_lost_after: float = 30.0,
+        queue_limit: int = defaults.QUEUE_LIMIT,
+        queue_bytes: int = _QUEUE_BYTES,
+        engine_lost_after: float = defaults.ENGINE_LOST_AFTER,
+        supervisor: Supervisor | None = None,
     ) -> None:
-        """`queue_limit` counts executions that wait for an engine; `engine_lost_after` is in seconds."""
+        """`queue_limit` counts executions that wait for an engine, `queue_bytes` bounds what their inputs take.
+
+        `engine_lost_after` is in seconds. The dispatcher's tasks are watched by `supervisor`.
+        """
         self.feed = Feed()
         self._ledger = Ledger()
         self._store = store
         self._clock = clock
         self._monitor = monitor
         self._queue_limit = queue_limit
+        self._queue_bytes = queue_bytes
         self._admitted = 0
-        """Executions that were let in, but are not recorded yet."""
-        self._plans: dict[str, Plan] = {}
-        self._ending = Ending(store, clock, ended=self._ended_here)
-        self._placer = Placer(self._ledger, store, clock, strategy, ending=self._ending)
+        """Executions that were let in, but are not recorded yet; and the bytes of their inputs."""
+        self._admitted_bytes = 0
+        self._plans: MutableMapping[str, Plan] = weakref.WeakValueDictionary()
+        """Of the versions of which executions have not ended: those hold on to them."""
+        self._supervisor = supervisor or Supervisor()
         self._commits = Commits(store, clock, answer=self._answered, took=monitor.commit_took)
+        self._ending = Ending(store, clock, settled=self._commits.settled, ended=self._ended_here)
+        self._placer = Placer(self._ledger, store, clock, strategy, ending=self._ending)
         self._sessions = Sessions(
             self._ledger,
             store,
@@ -84,19 +95,17 @@ class Dispatcher:
         for item in await self._store.inbox():
             if item.execution in self._ledger.executions:
                 self._ledger.executions[item.execution].inbox[item.id] = item
-        await self._sessions.cancel_waiting(list(self._ledger.executions.values()))
-        for work in (self._placer.run, self._commits.run, self._sessions.look_after_absent):
-            task = asyncio.create_task(work(), name=work.__qualname__)
-            task.add_done_callback(_report_death)
+        for work in (self._placer.run, self._commits.run, self._sessions.look_after_absent, self._ending.run):
+            task = self._supervisor.start(work(), name=work.__qualname__)
+            task.add_done_callback(self._stop_waiting)
             self._tasks.append(task)
+        await self._sessions.cancel_waiting(list(self._ledger.executions.values()))
 
     async def close(self) -> None:
         """Close every session and stop. Executions go on at their engines and are adopted when somebody comes back."""
         for address in list(self._links):
             await self.remove_link(address)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._supervisor.stop(*self._tasks)
         self._tasks.clear()
         self.feed.close()
 
@@ -104,7 +113,7 @@ class Dispatcher:
         """Keep a session with the engine at `address` from now on."""
         link = transport.link(address, self._sessions)
         self._ledger.roster.links[address] = link
-        self._links[address] = asyncio.create_task(link.run(), name=f"link {address}")
+        self._links[address] = self._supervisor.start(link.run(), name=f"link {address}")
 
     async def remove_link(self, address: str) -> None:
         """End the session with the engine at `address`, and forget the engine unless it still has executions."""
@@ -113,8 +122,10 @@ class Dispatcher:
             return
         engine = self._ledger.roster.by_link(link)
         self._sessions.disconnected(link, "it is not among the known engines any more")
+        task = self._links.pop(address)
+        self._supervisor.release(task)
         await link.close()
-        await asyncio.gather(self._links.pop(address), return_exceptions=True)
+        await asyncio.gather(task, return_exceptions=True)
         if engine is not None and not engine.running:
             self._ledger.roster.forget_unlinked(engine.id)
 
@@ -135,26 +146,40 @@ class Dispatcher:
         return self._ledger.roster.views()
 
     @contextlib.contextmanager
-    def admission(self) -> Iterator[None]:
-        """A place in the admission queue, kept for the block that fills it. Raises Overloaded when there is none."""
+    def admission(self, size: int = 0) -> Iterator[None]:
+        """A place in the admission queue, kept for the block that fills it; `size` is how many bytes the inputs take.
+
+        Raises Overloaded when there is none, Unavailable when nobody would take it from there.
+        """
+        if self.feed.closed:
+            raise Unavailable("the orchestrator is closing, or has broken down: its log tells")
         if self.queued + self._admitted >= self._queue_limit:
             raise Overloaded(f"{self.queued} executions wait for an engine already; try again later")
+        held = self._ledger.queue.size + self._admitted_bytes
+        if held and held + size > self._queue_bytes:
+            raise Overloaded(f"the executions that wait for an engine have {held:,} bytes of inputs; try again later")
         self._admitted += 1
+        self._admitted_bytes += size
         try:
             yield
         finally:
             self._admitted -= 1
+            self._admitted_bytes -= size
 
     def submit(self, record: ExecutionRecord, document: Document) -> None:
         """Run an execution that the store has just recorded as queued."""
-        plan = self._plans.get(document.digest)
-        if plan is None:
-            plan = self._plans[document.digest] = Plan.of(document)
+        plan = self._plans.get(document.digest) or Plan.of(document)
+        self._plans[document.digest] = plan
         self._ledger.add(Tracked(record, plan))
         self._monitor.execution_started()
 
     def waiting_on(self, execution: str) -> str | None:
-        """Why an execution has no engine; None when it has one, or has ended."""
+        """Why an execution has no engine; None when it has one, or has ended.
+
+        A reason of `placement.Placement`, or `broken`: it was given up, and the store has yet to take its end.
+        """
+        if execution in self._ending:
+            return "broken"
         return self._ledger.queue.reason(execution)
 
     async def cancel(self, item: InboxItem) -> None:
@@ -186,6 +211,10 @@ class Dispatcher:
                 raise StoreError(f"the store has executions of {digest} that have not ended, but not its document")
             plan = self._plans[digest] = Plan.of(Document.model_validate_json(canonical))
         return plan
+
+    def _stop_waiting(self, _: asyncio.Task[None]) -> None:
+        """A task has ended, by a fault or because all is closed: nobody should wait for what it will not do."""
+        self.feed.close()
 
     # --- what is committed ---
 
@@ -225,9 +254,3 @@ class Dispatcher:
         self._monitor.execution_ended(record.status, ((record.finished_at or began) - began) / 1e6)
         self._ledger.forget(tracked)
         self.feed.ended(record)
-
-
-def _report_death(task: asyncio.Task[None]) -> None:
-    """These tasks never end by themselves. If one does, it is a fault of ours, and must not pass in silence."""
-    if not task.cancelled():
-        _log.critical("dispatcher_stopped", task=task.get_name(), exc_info=task.exception())

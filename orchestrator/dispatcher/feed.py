@@ -20,14 +20,15 @@ class Feed:
     def __init__(self) -> None:
         self._changes: dict[str, set[asyncio.Future[None]]] = {}
         self._ends: dict[str, set[asyncio.Future[ExecutionRecord]]] = {}
+        self.closed = False
 
     def change(self, execution: str) -> asyncio.Future[None]:
         """Done at the next commit of the execution. Ask before reading the store: then nothing is missed."""
-        return _register(self._changes, execution)
+        return self._register(self._changes, execution)
 
     def end(self, execution: str) -> asyncio.Future[ExecutionRecord]:
         """Done when the execution has ended, with its last record. Ask before reading the store."""
-        return _register(self._ends, execution)
+        return self._register(self._ends, execution)
 
     def changed(self, execution: str) -> None:
         """Something of the execution was committed."""
@@ -43,7 +44,8 @@ class Feed:
                 future.set_result(record)
 
     def close(self) -> None:
-        """Wake everybody, with Unavailable: nothing will change any more."""
+        """Wake everybody, those to come included, with Unavailable: nothing will change any more."""
+        self.closed = True
         for waiting in (self._changes, self._ends):
             for execution, futures in waiting.items():
                 for future in futures:
@@ -51,20 +53,25 @@ class Feed:
                         future.set_exception(_closed(execution))
             waiting.clear()
 
+    def _register(self, table: dict[str, set[asyncio.Future[T]]], execution: str) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self.closed:
+            future.set_exception(_closed(execution))
+            future.exception()  # whoever asked may find that it has ended already, and not look at this
+            return future
+        futures = table.setdefault(execution, set())
+        futures.add(future)
+
+        def forget(_: asyncio.Future[T]) -> None:
+            futures.discard(future)
+            if not futures and table.get(execution) is futures:
+                del table[execution]
+
+        future.add_done_callback(forget)
+        return future
+
 
 def _closed(execution: str) -> Unavailable:
-    return Unavailable(f"the orchestrator was closed; execution {execution} goes on when it is opened again")
-
-
-def _register(table: dict[str, set[asyncio.Future[T]]], execution: str) -> asyncio.Future[T]:
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    futures = table.setdefault(execution, set())
-    futures.add(future)
-
-    def forget(_: asyncio.Future[T]) -> None:
-        futures.discard(future)
-        if not futures and table.get(execution) is futures:
-            del table[execution]
-
-    future.add_done_callback(forget)
-    return future
+    return Unavailable(
+        f"the orchestrator was closed, or has broken down; execution {execution} goes on when it is opened again"
+    )

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from dagengine.clock import Clock
+from dagengine.events.facts import ErrorInfo
 from dagengine.wire.v1 import session_pb2
 from orchestrator.dispatcher import messages, placement
 from orchestrator.dispatcher.ending import Ending
@@ -45,9 +46,12 @@ class Placer:
         while True:
             await self._ledger.work.wait()
             self._ledger.work.clear()
-            chosen = self._choose()
-            if chosen:
-                await asyncio.gather(*(self._dispatch(engine, given) for engine, given in chosen.items()))
+            await self._place()
+
+    async def _place(self) -> None:
+        chosen = self._choose()
+        if chosen:
+            await asyncio.gather(*(self._dispatch(engine, given) for engine, given in chosen.items()))
 
     def _choose(self) -> dict[Engine, list[Tracked]]:
         """Take from the queue whatever has a place now, by engine."""
@@ -104,6 +108,9 @@ class Placer:
             after = 0
             while after < record.last_seq:
                 page = await self._store.facts(record.id, after=after, limit=_HISTORY_PAGE)
+                if not page:
+                    self._give_up(tracked, f"its journal ends after {after} of {record.last_seq} facts")
+                    return
                 for message in messages.histories(record.id, record.epoch, page):
                     engine.link.send(message)
                 after = page[-1].seq
@@ -112,13 +119,16 @@ class Placer:
                 return
             engine.link.send(_start(engine, tracked))
         except TransportError as error:
-            self._ledger.withdraw(tracked)
-            await self._ending.give_up(tracked, f"it cannot be sent to an engine: {error}")
+            self._give_up(tracked, f"it cannot be sent to an engine: {error}")
             return
         tracked.dispatching = False
         engine.started += 1
         if tracked.inbox:
             engine.link.send(messages.delivery(tracked.inbox.values()))
+
+    def _give_up(self, tracked: Tracked, fault: str) -> None:
+        self._ledger.withdraw(tracked)
+        self._ending.give_up(tracked, ErrorInfo(type="Broken", message=fault))
 
 
 def _start(engine: Engine, tracked: Tracked) -> session_pb2.OrchestratorMessage:

@@ -42,6 +42,8 @@ class Queue:
     def __init__(self) -> None:
         self._lanes: dict[_Key, Lane] = {}
         self._lane_of: dict[str, Lane] = {}
+        self.size = 0
+        """Bytes that the inputs of the executions here take."""
 
     def __len__(self) -> int:
         return len(self._lane_of)
@@ -62,6 +64,7 @@ class Queue:
             lane = self._lanes[key] = Lane(*key)
         lane.waiting[tracked.record.id] = tracked
         self._lane_of[tracked.record.id] = lane
+        self.size += len(tracked.record.inputs)
 
     def remove(self, tracked: Tracked) -> None:
         """Take an execution out, if it is in."""
@@ -69,6 +72,7 @@ class Queue:
         if lane is None:
             return
         del lane.waiting[tracked.record.id]
+        self.size -= len(tracked.record.inputs)
         if not lane.waiting:
             del self._lanes[lane.executors, lane.excluded]
 

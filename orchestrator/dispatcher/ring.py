@@ -58,12 +58,6 @@ class Ring:
         wanted = frozenset(engines)
         return self if wanted == self.engines else Ring(wanted, previous=self)
 
-    def home(self, key: str) -> str | None:
-        """The engine that the key belongs to; None when the ring has no engine."""
-        if not self._owners:
-            return None
-        return self._owners[self._start(key)]
-
     def walk(self, key: str) -> Iterator[str]:
         """Owners of the points from the key on, once around; engines come up again and again."""
         start = self._start(key) if self._owners else 0

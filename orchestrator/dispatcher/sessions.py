@@ -6,6 +6,8 @@ The rules of ownership:
 - Facts under another epoch are refused by the store, and their sender is told to drop the execution.
 - An engine that comes back and still holds what it should goes on (`Adopt`); what it has lost is placed again, with
   the committed facts as its history. So is what an engine had that stayed away for too long.
+- What goes down with engine after engine, and gets nowhere, is given up before it has taken all of them down. The
+  count of that is kept in memory: after a restart of the orchestrator it begins anew.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import msgspec
 import structlog
 
 from dagengine.clock import Clock
+from dagengine.events.facts import ErrorInfo
 from dagengine.wire.v1 import session_pb2
 from orchestrator.dispatcher import messages
 from orchestrator.dispatcher.commits import Commits
@@ -36,6 +39,8 @@ _log = structlog.get_logger("orchestrator.sessions")
 
 _LOOK_EVERY: Final = 1_000_000
 """Microseconds between two looks at engines that stay away."""
+_MOST_LOSSES: Final = 5
+"""Engines that one execution may take down in a row before it is not tried again."""
 
 
 class Sessions:
@@ -72,24 +77,44 @@ class Sessions:
         while True:
             await self._clock.sleep_until(self._clock.now() + _LOOK_EVERY)
             deadline = self._clock.now() - self._lost_after
-            for engine in [engine for engine, since in self._absent.items() if since <= deadline]:
-                await self._give_up(engine)
+            for engine in list(self._absent):
+                # Asked anew for each: while the one before was given up, this one may have come back.
+                since = self._absent.get(engine)
+                if since is not None and since <= deadline:
+                    await self._give_up(engine)
 
     async def _give_up(self, engine: str) -> None:
-        del self._absent[engine]
+        self._absent.pop(engine, None)
         had = [tracked for tracked in self._ledger.meant_for(engine) if not tracked.dispatching]
         for tracked in had:
-            self._ledger.enqueue(tracked)
+            self._lose(tracked, engine)
         if had:
             _log.warning("engine_lost", engine=engine, executions=len(had))
         self._ledger.roster.forget_unlinked(engine)
         await self.cancel_waiting(had)
 
+    def _lose(self, tracked: Tracked, engine: str) -> None:
+        """`engine` went down with an execution: place it again, unless it has taken too many engines with it."""
+        tracked.losses += 1
+        if tracked.losses < _MOST_LOSSES:
+            self._ledger.enqueue(tracked)
+            return
+        self._give_up_on(
+            tracked,
+            "Quarantined",
+            f"{tracked.losses} engines in a row were lost or broke down while they had it, the last of them "
+            f"'{engine}', and no node of it succeeded in between",
+        )
+
+    def _give_up_on(self, tracked: Tracked, kind: str, fault: str) -> None:
+        self._ledger.withdraw(tracked)
+        self._ending.give_up(tracked, ErrorInfo(type=kind, message=fault))
+
     async def cancel_waiting(self, executions: Iterable[Tracked]) -> None:
         """End those among `executions` that somebody has cancelled, and that have no engine to do it."""
         for tracked in executions:
             for item in list(tracked.inbox.values()):
-                if tracked.engine is None and await self._ending.cancel(tracked, item):
+                if tracked.record.id in self._ledger.queue and await self._ending.cancel(tracked, item):
                     break
 
     # --- transport.Listener ---
@@ -103,6 +128,7 @@ class Sessions:
         roster = self._ledger.roster
         known = roster.engines.get(hello.engine)
         is_new = known is None or known.incarnation != hello.incarnation
+        died = known is not None and is_new
         engine = roster.meet(link, hello)
         if engine is None:
             _log.error("engine_id_taken", engine=hello.engine, address=link.address)
@@ -112,7 +138,10 @@ class Sessions:
             self._ledger.reconsider(engine.id)
         answer, missing = self._compare(engine, hello)
         for tracked in missing:
-            self._ledger.enqueue(tracked)
+            if died and tracked.engine == engine.id:
+                self._lose(tracked, engine.id)
+            else:
+                self._ledger.enqueue(tracked)
         link.send(answer)
         for adopt in answer.adopts:
             for item in self._ledger.executions[adopt.execution].inbox.values():
@@ -172,9 +201,8 @@ class Sessions:
             self._absent[engine.id] = self._clock.now()
             self._ledger.roster.changed()
             wanted = self._ledger.roster.links.get(link.address) is link
-        (_log.warning if wanted else _log.info)(
-            "engine_disconnected", engine=engine.id, address=link.address, reason=reason
-        )
+            tell = _log.warning if wanted else _log.info
+            tell("engine_disconnected", engine=engine.id, address=link.address, reason=reason)
         successor = self._ledger.roster.gone(link)
         if successor is not None:
             self._begin(*successor)
@@ -209,6 +237,7 @@ class Sessions:
                 engine.digests.discard(tracked.record.digest)
             case session_pb2.Refusal.UNABLE:
                 tracked.excluded.add(engine.id)
+                engine.digests.discard(tracked.record.digest)
                 _log.warning("engine_unable", execution=refusal.execution, engine=engine.id, message=refusal.message)
             case session_pb2.Refusal.FULL:
                 # It counts otherwise than we do; its next load report says when there is room again.
@@ -218,15 +247,25 @@ class Sessions:
                 engine.state, engine.reason = "draining", "it is shutting down"
                 self._ledger.roster.changed()
             case session_pb2.Refusal.BROKEN:
-                self._ledger.withdraw(tracked)
-                await self._ending.give_up(tracked, refusal.message)
-                return
+                why = refusal.message.removeprefix(f"{engine.id}: ")
+                self._broken(engine, tracked, f"{engine.id} cannot run it: {why}")
+                if tracked.record.id in self._ending:
+                    return
         tracked.record = msgspec.structs.replace(tracked.record, engine=None)
         self._ledger.enqueue(tracked)
         try:
             await self._store.release(refusal.execution, refusal.epoch)
         except StoreError as error:  # the next dispatch takes it from the engine as well
             _log.warning("release_failed", execution=refusal.execution, error=str(error))
+
+    def _broken(self, engine: Engine, tracked: Tracked, fault: str) -> None:
+        """An engine broke down on it. Perhaps that engine's own fault: another one may try, as long as there is one."""
+        tracked.excluded.add(engine.id)
+        able = self._ledger.roster.fleet.eligible(tracked.plan.executors).capacities
+        if able.keys() <= tracked.excluded:
+            self._give_up_on(tracked, "Broken", fault)
+        else:
+            self._lose(tracked, engine.id)
 
 
 class _LogNode(msgspec.Struct):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from dagengine.events import facts
@@ -10,8 +12,10 @@ from orchestrator.store.base import Appended, Batch, ExecutionRecord, InboxItem
 
 __all__ = ["Plan", "Tracked"]
 
+_PROGRESS: Final = b'{"type":"NodeSucceeded"'
 
-class Plan(msgspec.Struct, frozen=True):
+
+class Plan(msgspec.Struct, frozen=True, weakref=True):
     """What dispatching a workflow version takes: its canonical document and the executors that it needs."""
 
     reference: str
@@ -29,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True):
 class Tracked:
     """One execution that has not ended. `record` follows the store: it is replaced after each commit."""
 
-    __slots__ = ("dispatching", "engine", "excluded", "inbox", "plan", "record")
+    __slots__ = ("dispatching", "engine", "excluded", "inbox", "losses", "plan", "record")
 
     def __init__(self, record: ExecutionRecord, plan: Plan) -> None:
         self.record = record
@@ -39,7 +43,9 @@ class Tracked:
         self.dispatching = False
         """Whether it is on its way to `engine`, its start not sent yet. Until then it is the placer's alone."""
         self.excluded: set[str] = set()
-        """Engines that have said that they cannot run it."""
+        """Engines that have said that they cannot run it, or have broken down on it."""
+        self.losses = 0
+        """Engines that were lost or broke down while they had it, since a node of it last succeeded."""
         self.inbox: dict[str, InboxItem] = {}
         """Commands that no committed fact cites yet, oldest first; sent after each start and each adoption."""
 
@@ -52,5 +58,7 @@ class Tracked:
             changes |= {"status": terminal.status, "finished_at": terminal.at}
             changes |= {"outputs": terminal.outputs, "error": terminal.error}
         self.record = msgspec.structs.replace(self.record, **changes)
+        if self.losses and any(payload.startswith(_PROGRESS) for payload in batch.facts):
+            self.losses = 0
         for command in batch.applied:
             self.inbox.pop(command, None)

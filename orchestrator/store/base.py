@@ -11,7 +11,7 @@ Times are microseconds since the Unix epoch. Values (`inputs`, `outputs`, docume
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -22,18 +22,34 @@ __all__ = [
     "InboxItem",
     "LogRecord",
     "NewExecution",
+    "PAGE_BYTES",
     "Status",
     "Store",
     "StoredFact",
     "TERMINAL",
     "Terminal",
+    "Version",
     "VersionRecord",
 ]
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 """`queued` until the first fact is committed, then `running`, then one of the others, for good."""
 
+PAGE_BYTES: Final = 4 << 20
+"""Bytes of payloads in a page of facts or log lines, unless its first is larger by itself."""
+
 TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class _Spec(msgspec.Struct):
+    triggers: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Document(msgspec.Struct):
+    spec: _Spec = msgspec.field(default_factory=_Spec)
+
+
+_document: Final = msgspec.json.Decoder(_Document)
 
 
 class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +63,38 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str
     registered_at: int
+
+    @property
+    def triggers(self) -> bytes:
+        """`spec.triggers` of the document, JSON; the rest of it is not read for that."""
+        return bytes(_document.decode(self.document).spec.triggers)
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered version without its document, which may be large, but with the triggers that it declares (JSON)."""
+
+    workflow: str
+    version: str
+    digest: str
+    triggers: bytes
+    labels: dict[str, str]
+    name: str
+    description: str
+    registered_at: int
+
+    @classmethod
+    def of(cls, record: VersionRecord) -> Version:
+        """What is kept of a record where its document is not."""
+        return cls(
+            workflow=record.workflow,
+            version=record.version,
+            digest=record.digest,
+            triggers=record.triggers,
+            labels=record.labels,
+            name=record.name,
+            description=record.description,
+            registered_at=record.registered_at,
+        )
 
 
 class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +234,7 @@ class Store(Protocol):
     async def add_version(self, record: VersionRecord) -> bool:
         """Register a version; False when it was there with the same digest. VersionConflict with another digest."""
 
-    async def versions(self, workflow: str | None = None) -> list[VersionRecord]:
+    async def versions(self, workflow: str | None = None) -> list[Version]:
         """All versions (of one workflow), in the order of registration. Empty when there is none."""
 
     async def version(self, workflow: str, version: str) -> VersionRecord | None:
@@ -207,6 +255,11 @@ class Store(Protocol):
         When the idempotency key or the occurrence is known, the execution that has it is returned with False.
         Raises StoreError when the digest is that of no version that was ever registered, or the id is taken.
         """
+
+    async def known_execution(
+        self, workflow: str, *, idempotency_key: str | None = None, occurrence: str | None = None
+    ) -> ExecutionRecord | None:
+        """The execution that `create_execution` would answer with instead of making one, if there is one."""
 
     async def execution(self, execution: str) -> ExecutionRecord | None:
         """One execution."""
@@ -240,7 +293,10 @@ class Store(Protocol):
         """
 
     async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[StoredFact]:
-        """Committed facts of an execution after position `after`, in order."""
+        """Committed facts of an execution after position `after`, in order; at least one if there is one.
+
+        At most `limit`, and no more than `PAGE_BYTES` of them: only an empty page tells that there are no more.
+        """
 
     # --- inbox, logs, triggers ---
 
@@ -253,10 +309,13 @@ class Store(Protocol):
     async def inbox(self, execution: str | None = None) -> list[InboxItem]:
         """Commands that no committed fact cites yet, oldest first."""
 
-    async def end_undispatched(self, execution: str, facts: Sequence[bytes], terminal: Terminal) -> bool:
+    async def end_undispatched(
+        self, execution: str, facts: Sequence[bytes], terminal: Terminal, *, epoch: int, last_seq: int
+    ) -> bool:
         """End an execution that no engine has; False when one has it, or it has ended, or is unknown.
 
-        `facts` follow the last committed one, under the epoch in force. Its inbox goes.
+        False also when `epoch` is not in force, or `last_seq` is not the position of its last committed fact: `facts`
+        were made to follow that one, and to be under that epoch. Its inbox goes.
         """
 
     async def add_logs(self, execution: str, epoch: int, lines: Sequence[tuple[str, bytes]]) -> None:
@@ -265,7 +324,7 @@ class Store(Protocol):
     async def logs(
         self, execution: str, *, node: str | None = None, after: int = 0, limit: int = 1_000
     ) -> list[LogRecord]:
-        """Log lines of an execution (of one node) with ids after `after`, in order."""
+        """Log lines of an execution (of one node) with ids after `after`, in order. Pages are those of `facts`."""
 
     async def last_occurrence(self, trigger: str) -> int | None:
         """Time of the latest occurrence of a trigger that was recorded, or None."""

@@ -29,7 +29,7 @@ class ProcessLock:
     def __init__(self, path: Path, *, guarded: Path) -> None:
         self._path = path
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise errors.StoreError(f"Cannot create the lock file {path}: {error.strerror}.") from error
         try:

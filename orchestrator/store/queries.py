@@ -7,7 +7,7 @@ call them on whatever thread may read.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +23,7 @@ __all__ = [
     "executions",
     "facts",
     "inbox",
+    "known_execution",
     "last_occurrence",
     "logs",
     "queued_record",
@@ -63,6 +64,10 @@ _selected = sa.select(*(_executions.c[name] for name in EXECUTION_COLUMNS), sche
 _number_of = sa.select(_executions.c.number).where(_executions.c.id == sa.bindparam("execution")).scalar_subquery()
 
 _one_execution = _selected.where(_executions.c.id == sa.bindparam("execution"))
+_with_key = _selected.where(
+    _executions.c.workflow == sa.bindparam("workflow"), _executions.c.idempotency_key == sa.bindparam("key")
+)
+_with_occurrence = _selected.where(_executions.c.occurrence == sa.bindparam("occurrence"))
 _unfinished = _selected.where(_executions.c.status.in_(UNFINISHED)).order_by(_executions.c.created_at, _executions.c.id)
 _document = sa.select(schema.documents.c.document).where(schema.documents.c.digest == sa.bindparam("digest"))
 
@@ -158,6 +163,18 @@ def queued_record(new: base.NewExecution) -> base.ExecutionRecord:
     )
 
 
+def known_execution(
+    connection: sa.Connection, workflow: str, key: str | None, occurrence: str | None
+) -> base.ExecutionRecord | None:
+    """The execution with an idempotency key of a workflow, or else that of an occurrence."""
+    row = None
+    if key is not None:
+        row = connection.execute(_with_key, {"workflow": workflow, "key": key}).one_or_none()
+    if row is None and occurrence is not None:
+        row = connection.execute(_with_occurrence, {"occurrence": occurrence}).one_or_none()
+    return None if row is None else execution_record(row)
+
+
 def execution(connection: sa.Connection, execution: str) -> base.ExecutionRecord | None:
     """One execution."""
     row = connection.execute(_one_execution, {"execution": execution}).first()
@@ -210,26 +227,37 @@ def _page(statuses: int, *, of_workflow: bool, continued: bool) -> sa.Select[Any
 
 
 def facts(connection: sa.Connection, execution: str, *, after: int, limit: int) -> list[base.StoredFact]:
-    """Committed facts of an execution after position `after`, in order."""
+    """Committed facts of an execution after position `after`, in order: one page of them."""
     rows = connection.execute(_facts, {"execution": execution, "after": after, "limit": max(limit, 0)})
     return [
         base.StoredFact(position=position, execution=execution, epoch=epoch, seq=seq, payload=payload)
-        for position, epoch, seq, payload in rows
+        for position, epoch, seq, payload in _one_page(rows)
     ]
 
 
 def logs(
     connection: sa.Connection, execution: str, *, node: str | None, after: int, limit: int
 ) -> list[base.LogRecord]:
-    """Log lines of an execution (of one node) with ids after `after`, in order."""
+    """Log lines of an execution (of one node) with ids after `after`, in order: one page of them."""
     parameters: dict[str, Any] = {"execution": execution, "after": after, "limit": max(limit, 0)}
     if node is not None:
         parameters["node"] = node
     rows = connection.execute(_logs if node is None else _logs_of_node, parameters)
     return [
         base.LogRecord(id=line, execution=execution, epoch=epoch, node=of_node, payload=payload)
-        for line, epoch, of_node, payload in rows
+        for line, epoch, of_node, payload in _one_page(rows)
     ]
+
+
+def _one_page(rows: sa.CursorResult[Any]) -> Iterator[Sequence[Any]]:
+    """The first of `rows`, and those after it as long as their payloads, which come last, fill no more than a page."""
+    room = base.PAGE_BYTES
+    for number, row in enumerate(rows):
+        room -= len(row[-1])
+        if room < 0 and number > 0:
+            break
+        yield row
+    rows.close()  # what is left is never read from the disk
 
 
 def inbox(connection: sa.Connection, execution: str | None) -> list[base.InboxItem]:
@@ -244,12 +272,12 @@ def inbox(connection: sa.Connection, execution: str | None) -> list[base.InboxIt
     ]
 
 
-def versions(connection: sa.Connection, workflow: str | None) -> list[base.VersionRecord]:
+def versions(connection: sa.Connection, workflow: str | None) -> list[base.Version]:
     """All versions (of one workflow), in the order of registration."""
     statement = _versions.order_by(schema.workflow_versions.c.number)
     if workflow is not None:
         statement = statement.where(schema.workflow_versions.c.workflow == workflow)
-    return [_version_record(row) for row in connection.execute(statement)]
+    return [base.Version.of(_version_record(row)) for row in connection.execute(statement)]  # one document at a time
 
 
 def version(connection: sa.Connection, workflow: str, version: str) -> base.VersionRecord | None:

@@ -79,7 +79,7 @@ class SQLiteStore:
     async def add_version(self, record: base.VersionRecord) -> bool:
         return await self._change(lambda connection: changes.add_version(connection, record))
 
-    async def versions(self, workflow: str | None = None) -> list[base.VersionRecord]:
+    async def versions(self, workflow: str | None = None) -> list[base.Version]:
         return await self._ask(lambda connection: queries.versions(connection, workflow))
 
     async def version(self, workflow: str, version: str) -> base.VersionRecord | None:
@@ -94,6 +94,13 @@ class SQLiteStore:
 
     async def create_execution(self, new: base.NewExecution) -> tuple[base.ExecutionRecord, bool]:
         return await self._write(lambda db: sqlite_journal.create_execution(db, new), weight=len(new.inputs))
+
+    async def known_execution(
+        self, workflow: str, *, idempotency_key: str | None = None, occurrence: str | None = None
+    ) -> base.ExecutionRecord | None:
+        return await self._ask(
+            lambda connection: queries.known_execution(connection, workflow, idempotency_key, occurrence)
+        )
 
     async def execution(self, execution: str) -> base.ExecutionRecord | None:
         return await self._ask(lambda connection: queries.execution(connection, execution))
@@ -139,9 +146,12 @@ class SQLiteStore:
     async def inbox(self, execution: str | None = None) -> list[base.InboxItem]:
         return await self._ask(lambda connection: queries.inbox(connection, execution))
 
-    async def end_undispatched(self, execution: str, facts: Sequence[bytes], terminal: base.Terminal) -> bool:
+    async def end_undispatched(
+        self, execution: str, facts: Sequence[bytes], terminal: base.Terminal, *, epoch: int, last_seq: int
+    ) -> bool:
+        batch = base.Batch(execution=execution, epoch=epoch, first_seq=last_seq + 1, facts=facts, terminal=terminal)
         return await self._write(
-            lambda db: sqlite_journal.end_undispatched(db, execution, facts, terminal),
+            lambda db: sqlite_journal.end_undispatched(db, batch),
             weight=sum(map(len, facts)),
         )
 
@@ -190,6 +200,8 @@ class SQLiteStore:
                 self._lock = lock.ProcessLock(path.with_name(path.name + ".lock"), guarded=path)
             undo.callback(self._let_go)
             try:
+                if path is not None:
+                    sqlite_connection.make_file(path)
                 self._connection = sqlite_connection.Connection(path, self.name)
                 self._prepare(self._connection)
             except errors.OrchestratorError:

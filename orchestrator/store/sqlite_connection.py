@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from sqlalchemy import pool
 
 from orchestrator import errors
 
-__all__ = ["Connection", "Readers", "explained", "make_parent", "path_of"]
+__all__ = ["Connection", "Readers", "explained", "make_file", "make_parent", "path_of"]
 
 _Answer = TypeVar("_Answer")
 
@@ -56,6 +57,19 @@ def make_parent(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise errors.StoreError(f"Cannot make the directory {path.parent} for the store: {error.strerror}.") from error
+
+
+def make_file(path: Path) -> None:
+    """Make the database's file, open to its owner alone, unless it is there. Raises StoreError.
+
+    SQLite would let the whole machine read it; its other files get the mode of this one.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise errors.StoreError(f"Cannot make the store {path}: {error.strerror}.") from error
 
 
 def explained(error: Exception, name: str) -> errors.OrchestratorError:

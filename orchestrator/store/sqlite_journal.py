@@ -161,16 +161,15 @@ def append(db: sqlite3.Connection, batches: Sequence[base.Batch]) -> list[base.A
     return answers
 
 
-def end_undispatched(db: sqlite3.Connection, execution: str, facts: Sequence[bytes], terminal: base.Terminal) -> bool:
-    """End an execution that no engine has; False when one has it, or it has ended, or is unknown."""
-    head = _read_head(db, execution)
+def end_undispatched(db: sqlite3.Connection, batch: base.Batch) -> bool:
+    """End an execution that no engine has, by the facts of `batch`; False when they do not follow what is here."""
+    head = _read_head(db, batch.execution)
     if head is None or head.ended or head.assigned:
+        return False
+    if (head.epoch, head.last_seq + 1) != (batch.epoch, batch.first_seq):
         return False
     rows: list[tuple[int, int, int, int, bytes]] = []
     position = db.execute(_POSITION).fetchone()[0]
-    batch = base.Batch(
-        execution=execution, epoch=head.epoch, first_seq=head.last_seq + 1, facts=facts, terminal=terminal
-    )
     added = _take(head, batch, position, rows)
     db.executemany(_ADD_FACT, rows)
     db.execute(_ADVANCE_POSITION, (position + added,))

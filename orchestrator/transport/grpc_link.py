@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import grpc
 
+from dagengine import pem
 from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2, session_pb2_grpc
 from orchestrator.errors import TransportError
@@ -41,10 +42,9 @@ class TLS:
 
     @classmethod
     def read(cls, *, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> TLS:
-        """The contents of the files. TransportError when one cannot be read or half of a pair is missing."""
-        if (certificate is None) != (key is None):
-            raise TransportError("TLS takes a certificate and its key, or neither")
-        return cls(ca=_read(ca), certificate=_read(certificate), key=_read(key))
+        """The contents of the files. SettingsError when one cannot be used or half of a pair is missing."""
+        own, secret, signer = pem.Files(certificate=certificate, key=key, ca=ca, prefix="DAGENGINE_TLS").contents()
+        return cls(ca=signer, certificate=own, key=secret)
 
     def credentials(self) -> grpc.ChannelCredentials:
         """What a gRPC channel needs."""
@@ -129,12 +129,3 @@ class _GrpcStream:
                 return TransportError(f"the engine at {self._address} refused the session: {details}")
             case _:
                 return TransportError(f"the session with {self._address} failed: {code.name}: {details}")
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise TransportError(f"cannot read {path}: {exc.strerror}") from exc

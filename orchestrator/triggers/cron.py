@@ -24,6 +24,7 @@ import structlog
 from dagengine.clock import Clock
 from dagengine.errors import InputError, Problem, SpecError
 from dagengine.spec.model import Document
+from orchestrator import defaults
 from orchestrator.errors import NotFound, RequestError, StoreError
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.store.base import Store
@@ -36,7 +37,7 @@ __all__ = ["CATCH_UP", "CronService", "Starter", "check"]
 _log = structlog.get_logger(__name__)
 
 SECOND: Final = 1_000_000
-CATCH_UP: Final = 3_600 * SECOND
+CATCH_UP: Final = int(defaults.CRON_CATCH_UP) * SECOND
 """How late an occurrence may be started, in microseconds."""
 
 _LOOK_AGAIN: Final = 60 * SECOND

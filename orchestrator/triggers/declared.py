@@ -1,32 +1,37 @@
 """Which triggers are in force: those that the highest stable version of each workflow declares.
 
-A pre-release never brings its triggers into force. Triggers are read out of the stored documents without reading the
-rest of them, and kept by digest, so that looking at all versions again is cheap. Used by `http` and `cron`.
+A pre-release never brings its triggers into force. Triggers are kept by digest, so that looking at all versions again
+is cheap. Used by `http` and `cron`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-
-import msgspec
+from typing import Protocol, TypeVar
 
 from dagengine.spec.model import Triggers
 from dagengine.spec.reference import version_key
-from orchestrator.store.base import VersionRecord
 
-__all__ = ["by_workflow", "higher", "is_stable", "triggers_of"]
-
-
-class _Spec(msgspec.Struct):
-    triggers: msgspec.Raw = msgspec.Raw(b"{}")
+__all__ = ["Declaring", "by_workflow", "higher", "is_stable", "triggers_of"]
 
 
-class _Document(msgspec.Struct):
-    spec: _Spec
+class Declaring(Protocol):
+    """What is asked of a version here: both `store.base.Version` and `VersionRecord` have it."""
+
+    @property
+    def workflow(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def registered_at(self) -> int: ...
+    @property
+    def triggers(self) -> bytes: ...
 
 
-_decoder = msgspec.json.Decoder(_Document)
+V = TypeVar("V", bound=Declaring)
 
 
 @lru_cache(maxsize=4_096)
@@ -34,9 +39,9 @@ def _read(_digest: str, triggers: bytes) -> Triggers:
     return Triggers.model_validate_json(triggers)
 
 
-def triggers_of(record: VersionRecord) -> Triggers:
+def triggers_of(record: Declaring) -> Triggers:
     """The triggers that a registered version declares."""
-    return _read(record.digest, bytes(_decoder.decode(record.document).spec.triggers))
+    return _read(record.digest, record.triggers)
 
 
 def is_stable(version: str) -> bool:
@@ -44,16 +49,16 @@ def is_stable(version: str) -> bool:
     return version_key(version)[0].prerelease is None
 
 
-def higher(one: VersionRecord | None, other: VersionRecord) -> VersionRecord:
+def higher(one: V | None, other: V) -> V:
     """Which of two versions comes first; the earlier registered one when neither does."""
     if one is None or version_key(other.version) > version_key(one.version):
         return other
     return one
 
 
-def by_workflow(records: Iterable[VersionRecord]) -> dict[str, list[VersionRecord]]:
+def by_workflow(records: Iterable[V]) -> dict[str, list[V]]:
     """The stable versions of each workflow, in the order given."""
-    found: dict[str, list[VersionRecord]] = {}
+    found: dict[str, list[V]] = {}
     for record in records:
         if is_stable(record.version):
             found.setdefault(record.workflow, []).append(record)

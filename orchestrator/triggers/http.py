@@ -14,7 +14,6 @@ import msgspec
 
 from dagengine.errors import Problem
 from dagengine.spec.model import Document
-from orchestrator.store.base import VersionRecord
 from orchestrator.triggers import declared
 
 __all__ = ["RESERVED", "HTTPTriggerTable", "Route", "check"]
@@ -46,7 +45,7 @@ class HTTPTriggerTable:
     path), the one registered first has it; `shadowed` holds the other.
     """
 
-    def __init__(self, versions: Iterable[VersionRecord] = ()) -> None:
+    def __init__(self, versions: Iterable[declared.Declaring] = ()) -> None:
         routes: dict[tuple[str, str], Route] = {}
         shadowed: list[Route] = []
         leaders = [

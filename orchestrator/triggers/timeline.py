@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dagengine.spec.model import CronTrigger
-from orchestrator.store.base import VersionRecord
 from orchestrator.triggers import declared
 from orchestrator.triggers.schedule import Schedule
 
@@ -50,7 +49,7 @@ class Due:
 class _Stretch:
     """From `begin` (exclusive) to `end` (inclusive, None: open), `record` is the version in force."""
 
-    record: VersionRecord
+    record: declared.Declaring
     begin: int
     end: int | None
     trigger: CronTrigger | None
@@ -63,9 +62,9 @@ class Timeline:
     Raises ValueError when a schedule cannot be read (which the registration door would not have let in).
     """
 
-    def __init__(self, versions: Sequence[VersionRecord]) -> None:
+    def __init__(self, versions: Sequence[declared.Declaring]) -> None:
         self._stretches: list[_Stretch] = []
-        in_force: list[VersionRecord] = []
+        in_force: list[declared.Declaring] = []
         for record in versions:
             leader = declared.higher(in_force[-1] if in_force else None, record)
             if not in_force or leader is not in_force[-1]:
@@ -115,7 +114,7 @@ class Timeline:
         return found
 
 
-def _stretch(record: VersionRecord, end: int | None) -> _Stretch:
+def _stretch(record: declared.Declaring, end: int | None) -> _Stretch:
     cron = declared.triggers_of(record).cron
     schedule = Schedule.parse(cron.schedule, cron.timezone) if cron is not None else None
     return _Stretch(record=record, begin=record.registered_at, end=end, trigger=cron, schedule=schedule)

@@ -19,7 +19,7 @@ from dagengine.spec.model import Document
 from dagengine.testing import START, VirtualClock
 from dagengine.wire.v1 import session_pb2
 from orchestrator.dispatcher.dispatcher import Dispatcher
-from orchestrator.errors import StoreError
+from orchestrator.errors import StoreError, TransportError
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.store.base import ExecutionRecord, InboxItem, NewExecution, VersionRecord
 from orchestrator.store.sqlite import SQLiteStore
@@ -106,8 +106,6 @@ class ScriptedEngine:
         if not self.connected:
             return
         if message.ByteSize() > self.largest:
-            from orchestrator.errors import TransportError
-
             raise TransportError(f"a message of {message.ByteSize()} bytes is too large")
         self.sent.append(message)
         self._changed.set()
@@ -235,7 +233,7 @@ class Bench:
             )
         )
         number = next(self._numbers)
-        with self.dispatcher.admission():
+        with self.dispatcher.admission(len(inputs)):
             record, _ = await self.store.create_execution(
                 NewExecution(
                     id=f"x{number}",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dagengine.events import facts as codec
-from dagengine.machine import fold
 from dagengine.graph import compile_document
+from dagengine.machine import fold
 from dagengine.machine.check import check
 from dagengine.spec.model import Document
 from orchestrator.errors import Conflict, NotFound
@@ -176,8 +177,6 @@ async def test_nodes_that_run_always_wait_for_an_engine(bench: Any, document: An
 async def test_a_dispatch_that_was_quicker_has_it_done_by_the_engine(bench: Any, lua: Document) -> None:
     execution = await bench.start(lua)
     gate = bench.store.hold("end_undispatched")
-    import asyncio
-
     cancelling = asyncio.create_task(bench.cancel(execution))
     await bench.store.reached("end_undispatched")
     engine = await bench.engine()

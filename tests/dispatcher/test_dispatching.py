@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from dagengine.graph import compile_document
+from dagengine.machine import fold
+from dagengine.machine.check import check
 from dagengine.spec.model import Document
 from orchestrator.errors import Overloaded
 
@@ -146,11 +149,22 @@ async def test_a_full_queue_turns_starters_away(bench: Any, lua: Document) -> No
     await bench.start(lua)
 
 
+async def test_what_waits_may_take_only_so_many_bytes(bench: Any, lua: Document) -> None:
+    await bench.restart(queue_bytes=1_000)
+    large = b'{"x":"%s"}' % (b"x" * 1_500)
+    await bench.start(lua, inputs=large)  # alone, it may be larger
+    with pytest.raises(Overloaded, match="have 1,508 bytes of inputs"):
+        await bench.start(lua)
+    engine = await bench.engine()
+    await engine.gets("starts")
+    await bench.start(lua)
+
+
 async def test_starts_that_are_being_recorded_count_as_well(bench: Any) -> None:
     await bench.restart(queue_limit=2)
-    with bench.dispatcher.admission(), bench.dispatcher.admission():
-        with pytest.raises(Overloaded), bench.dispatcher.admission():
-            pass
+    admission = bench.dispatcher.admission
+    with admission(), admission(), pytest.raises(Overloaded), admission():
+        pass
     with bench.dispatcher.admission():
         pass
 
@@ -169,9 +183,10 @@ async def test_an_execution_too_large_for_any_session_ends_and_says_so(bench: An
     await engine.hello("engine-1")
     ended = bench.dispatcher.feed.end("x1")
     await bench.start(lua, inputs=b'{"x":"%s"}' % (b"x" * 1_000_000))
-    assert (await ended).status == "cancelled"
-    last = (await bench.stored("x1"))[-1]
-    assert last.reason.startswith("it cannot be sent to an engine: a message of ")
+    assert (await ended).status == "failed"
+    first, last = await bench.stored("x1")
+    assert (type(first).__name__, type(last).__name__, last.given_up) == ("ExecutionStarted", "ExecutionFailed", True)
+    assert last.error.message.startswith("it cannot be sent to an engine: a message of ")
     small = await bench.start(lua)
     assert [start.execution for start in await engine.gets("starts")] == [small]
 
@@ -287,48 +302,67 @@ async def test_a_missing_history_is_sent_again_whole(bench: Any, lua: Document, 
     assert (history.epoch, history.first_seq, list(history.facts)) == (2, 1, made[:3])
 
 
-async def test_a_broken_execution_ends_instead_of_going_round(bench: Any, lua: Document, journal: Journal) -> None:
-    engine = await bench.engine()
-    execution = await bench.start(lua)
-    await engine.gets("starts")
-    ended = bench.dispatcher.feed.end(execution)
-    await engine.facts(execution, journal(lua, execution)[:2])
-    await engine.refuses(execution, "BROKEN", message="engine-1: JournalError: 30 MB are too much")
-    assert (await ended).status == "cancelled"
-    assert [type(fact).__name__ for fact in await bench.stored(execution)] == [
-        "ExecutionStarted",
-        "NodeStarted",
-        "CancelRequested",
-        "NodeCancelled",
-        "NodeSkipped",
-        "ExecutionCancelled",
-    ]
-    request = (await bench.stored(execution))[2]
-    assert (request.author, request.reason) == ("orchestrator", "engine-1: JournalError: 30 MB are too much")
-    await bench.quiet()
-    await engine.gets("starts", 1)
-    assert bench.monitor.snapshot().finished == {"cancelled": 1}
-
-
-async def test_a_broken_execution_ends_also_where_a_node_runs_always(bench: Any, document: Any) -> None:
-    cleaning = document(
-        [
-            {"id": "work"},
-            {"id": "clean", "dependencies": ["work"], "run_if": "always"},
-            {"id": "tell", "dependencies": ["clean"], "run_if": "always", "when": "inputs.loud"},
-        ]
-    )
+async def test_a_broken_execution_ends_instead_of_going_round(
+    bench: Any, document: Any, lua: Document, journal: Journal
+) -> None:
+    """Not even a node that runs always is begun: whatever breaks engines would break the next one."""
+    cleaning = document([{"id": "a"}, {"id": "clean", "dependencies": ["a"], "run_if": "always"}], id="cleaning")
     engine = await bench.engine()
     execution = await bench.start(cleaning)
     await engine.gets("starts")
     ended = bench.dispatcher.feed.end(execution)
-    await engine.refuses(execution, "BROKEN", message="out of order")
-    assert (await ended).status == "cancelled"
-    failed = [fact for fact in await bench.stored(execution) if type(fact).__name__ == "NodeFailed"]
-    assert [(fact.node, fact.error.type, fact.error.message) for fact in failed] == [
-        ("clean", "Unrunnable", "out of order"),
-        ("tell", "Unrunnable", "out of order"),
-    ]
+    await engine.facts(execution, journal(cleaning, execution)[:2])
+    await engine.refuses(execution, "BROKEN", message="engine-1: JournalError: 30 MB are too much")
+    record = await ended
+    assert record == await bench.record(execution)
+    assert (record.status, record.engine) == ("failed", None)
+    stored = await bench.stored(execution)
+    assert [type(fact).__name__ for fact in stored] == ["ExecutionStarted", "NodeStarted", "ExecutionFailed"]
+    assert (stored[2].error.type, stored[2].given_up) == ("Broken", True)
+    assert stored[2].error.message == "engine-1 cannot run it: JournalError: 30 MB are too much"
+    check(fold(compile_document(cleaning), stored, execution=execution, seed=7))
+    await bench.quiet()
+    await engine.gets("starts", 1)
+    assert bench.monitor.snapshot().finished == {"failed": 1}
+    assert (await bench.start(lua)) in [start.execution for start in await engine.gets("starts", 2)]
+
+
+async def test_what_one_engine_breaks_on_another_may_try(bench: Any, lua: Document) -> None:
+    one = await bench.engine("engine-1")
+    two = await bench.engine("engine-2")
+    execution = await bench.start(lua)
+    await bench.soon(lambda: one.told("starts") or two.told("starts"))
+    home, other = (one, two) if one.told("starts") else (two, one)
+    await home.refuses(execution, "BROKEN")
+    [start] = await other.gets("starts")
+    assert (start.execution, start.epoch) == (execution, 2)
+    ended = bench.dispatcher.feed.end(execution)
+    await other.refuses(execution, "BROKEN", epoch=2)
+    assert (await ended).status == "failed"
+    await home.gets("starts", 1)
+
+
+async def test_what_takes_engine_after_engine_down_is_given_up(bench: Any, lua: Document, journal: Journal) -> None:
+    execution = await bench.start(lua)
+    ended = bench.dispatcher.feed.end(execution)
+    engine = await bench.engine(incarnation="0")
+    made = journal(lua, execution)
+    for turn in range(1, 5):
+        await engine.gets("starts", turn)
+        engine.cut()
+        await engine.hello("engine-1", incarnation=str(turn))
+    await engine.gets("starts", 5)
+    await engine.facts(execution, made[:3], epoch=5)  # a node has succeeded: it gets somewhere
+    await engine.gets("acks")
+    for turn in range(5, 10):
+        await engine.gets("starts", turn)
+        engine.cut()
+        await engine.hello("engine-1", incarnation=str(turn))
+    assert (await ended).status == "failed"
+    last = (await bench.stored(execution))[-1]
+    assert (last.error.type, last.given_up) == ("Quarantined", True)
+    await bench.quiet()
+    await engine.gets("starts", 9)
 
 
 async def test_a_refusal_of_an_earlier_dispatch_changes_nothing(bench: Any, lua: Document) -> None:
@@ -411,12 +445,12 @@ async def test_an_end_that_cannot_be_recorded_is_tried_again(bench: Any, lua: Do
     await engine.gets("starts")
     bench.store.failing.add("end_undispatched")
     ended = bench.dispatcher.feed.end(execution)
-    refusing = asyncio.create_task(engine.refuses(execution, "BROKEN"))
+    await engine.refuses(execution, "BROKEN")
     await bench.soon(lambda: bench.store.refused)
+    assert bench.dispatcher.waiting_on(execution) == "broken"
     bench.store.failing.clear()
     await bench.advance(0.5)
-    await refusing
-    assert (await ended).status == "cancelled"
+    assert (await ended).status == "failed"
 
 
 async def test_a_large_history_comes_in_messages_that_a_session_carries(
@@ -437,7 +471,7 @@ async def test_a_large_history_comes_in_messages_that_a_session_carries(
     histories = engine.told("histories")
     assert len(histories) == 6
     assert [fact for history in histories for fact in history.facts] == made
-    assert [history.first_seq for history in histories][0] == 1
+    assert histories[0].first_seq == 1
     assert start.history == len(made)
 
 
@@ -454,3 +488,16 @@ async def test_logs_are_kept_or_given_up_without_stopping_anything(bench: Any, l
     await engine.says(logs=[{"execution": execution, "epoch": 1, "lines": [line]}])
     await change
     assert len(await bench.store.logs(execution)) == 1
+
+
+async def test_of_versions_nobody_runs_any_more_nothing_is_kept(bench: Any, document: Any, journal: Journal) -> None:
+    engine = await bench.engine()
+    for number in range(3):
+        made = document([{"id": "a"}], id=f"w{number}")
+        execution = await bench.start(made)
+        await engine.gets("starts", number + 1)
+        assert len(bench.dispatcher._plans) == 1
+        await engine.facts(execution, journal(made, execution))
+        await bench.soon(lambda: not bench.dispatcher.running)
+    gc.collect()
+    assert len(bench.dispatcher._plans) == 0

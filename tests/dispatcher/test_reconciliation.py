@@ -68,7 +68,8 @@ async def test_a_short_absence_changes_nothing(bench: Any, started: Any) -> None
     await bench.engine("engine-2")
     engine.cut()
     await bench.advance(20)
-    assert [(view.state, view.reason) for view in bench.dispatcher.engines()][0] == ("unreachable", "the line was cut")
+    absent = bench.dispatcher.engines()[0]
+    assert (absent.state, absent.reason) == ("unreachable", "the line was cut")
     await engine.hello("engine-1", held=[(execution, 1, 3)])
     await bench.advance(40)
     assert (await bench.record(execution)).epoch == 1
@@ -270,7 +271,7 @@ async def test_an_engine_that_moves_keeps_what_it_has(bench: Any, started: Any) 
 
 
 async def test_another_engine_at_the_same_address_is_another_engine(bench: Any, started: Any) -> None:
-    """A pod is replaced: the address stays, the id is new. What the old one had is placed again, and it is forgotten."""
+    """A pod is replaced: the address stays, the id is new. What the old one had is placed again; it is forgotten."""
     engine, execution, _ = started
     engine.cut()
     await engine.hello("engine-1-b", incarnation="second")

@@ -56,6 +56,18 @@ def values() -> Values:
     return make
 
 
+async def test_a_document_other_than_the_expected_one_is_refused(registry: Registry, values: Values) -> None:
+    for expected, message in (
+        ("v", "expected the workflow 'v', but the document's metadata.id is 'w'"),
+        ("w@2.0.0", "expected version '2.0.0', but the document's metadata.version is '1.0.0'"),
+    ):
+        with pytest.raises(errors.RequestError, match=message):
+            await registry.register(values("w", "1.0.0"), expected=expected)
+    assert await registry.records() == []
+    for expected in ("w", "w@1.0.0"):
+        await registry.register(values("w", "1.0.0"), expected=expected)
+
+
 TEXT = """
 apiVersion: workflows/v1
 kind: Workflow
@@ -84,7 +96,7 @@ async def test_every_form_of_a_document_is_the_same_version(registry: Registry) 
         "What it does",
         {"team": "data"},
     )
-    assert entry.record.document == entry.document.canonical
+    assert await registry.canonical(entry.record.digest) == entry.document.canonical
     for form in (TEXT.encode(), entry.document, entry.document.to_dict()):
         assert await registry.register(form) == (entry, False)
 
@@ -156,7 +168,7 @@ async def test_which_version_a_reference_names(
         await registry.register(values("young", number))
     entry = await registry.resolve(reference)
     assert entry.record.version == entry.document.version == version
-    assert await registry.resolve(reference) is entry
+    assert (await registry.resolve(reference)).document is entry.document
 
 
 async def test_a_reference_to_nothing_says_what_there_is(registry: Registry, values: Values) -> None:
@@ -173,8 +185,10 @@ async def test_a_reference_to_nothing_says_what_there_is(registry: Registry, val
         errors.NotFound, match=r"^Workflow 'data-pipeline' has no version '\^2': there is 1\.10\.0, 1\.9\.0, 1\.0\.0\.$"
     ):
         await registry.resolve("data-pipeline@^2")
-    with pytest.raises(SpecError):
+    with pytest.raises(errors.RequestError, match=r"^'no such id' is not a workflow: expected an id of letters"):
         await registry.resolve("no such id")
+    with pytest.raises(errors.RequestError, match=r"^'\^\^1' does not name versions: expected a version such as"):
+        await registry.resolve("data-pipeline@^^1")
 
 
 async def test_what_there_is_is_named_only_up_to_a_point(registry: Registry, values: Values) -> None:
@@ -271,3 +285,65 @@ async def test_a_caller_that_gives_up_leaves_store_and_memory_agreeing(store: SQ
     await registry.register(values("v"))  # after the one that is still under way
     assert [record.workflow for record in await store.versions()] == ["w", "v"]
     assert await registry.versions("w") == ["1.0.0"]
+
+
+async def test_those_who_make_things_of_all_versions_are_told_before_the_next_is_checked(
+    store: SQLiteStore, values: Values
+) -> None:
+    told: list[list[str]] = []
+    checked: list[tuple[str, int]] = []
+
+    def check(document: Document) -> Iterable[Problem]:
+        checked.append((document.id, len(told[-1]) if told else 0))
+        return []
+
+    registry = Registry(
+        store,
+        checks=[check],
+        clock=CountingClock(),
+        changed=lambda versions: told.append([f"{version.workflow}@{version.version}" for version in versions]),
+    )
+    await asyncio.gather(*(registry.register(values(workflow)) for workflow in ("a", "b", "c")))
+    assert checked == [("a", 0), ("b", 1), ("c", 2)]
+    await registry.register(values("a"))
+    assert len(told) == 3  # nothing new
+    await registry.remove("b")
+    assert told[-1] == ["a@1.0.0", "c@1.0.0"]
+    await registry.refresh()
+    assert told[-1] == ["a@1.0.0", "c@1.0.0"]
+
+
+async def test_documents_that_are_large_together_are_read_again(store: SQLiteStore, values: Values) -> None:
+    registry = Registry(store, clock=CountingClock())
+    large = "return 1 --" + "x" * 300_000
+    read: list[str] = []
+    original = store.document
+
+    async def document(digest: str) -> bytes | None:
+        read.append(digest)
+        return await original(digest)
+
+    store.document = document  # type: ignore[method-assign]  # counts
+    entries = [(await registry.register(values(f"w{number}", code=large)))[0] for number in range(120)]
+    for entry in (entries[-1], entries[0]):
+        again = await registry.resolve(f"{entry.record.workflow}@^1")
+        assert (again.record, again.document) == (entry.record, entry.document)
+    assert read == [entries[0].record.digest]
+
+
+async def test_what_is_kept_of_a_version_has_its_triggers_but_not_its_document(
+    registry: Registry, values: Values
+) -> None:
+    document = values()
+    document["spec"]["triggers"] = {"http": {"path": "/hook"}}
+    await registry.register(document)
+    [version] = await registry.records()
+    assert not hasattr(version, "document")
+    assert b'"/hook"' in version.triggers
+
+
+async def test_the_document_of_a_version_that_is_gone_is_still_there(registry: Registry, values: Values) -> None:
+    entry, _ = await registry.register(values())
+    await registry.remove("w")
+    assert await registry.document(entry.record.digest) == entry.document
+    assert await registry.document("sha256:nothing") is None

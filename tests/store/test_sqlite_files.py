@@ -44,6 +44,11 @@ def url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def modes_in(folder: Path) -> dict[str, int]:
+    """Who may do what with each file."""
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+
 async def incarnation(path: Path) -> str:
     """Open the store, ask, and close it."""
     store = SQLiteStore(url(path))
@@ -57,6 +62,26 @@ async def incarnation(path: Path) -> str:
 async def test_missing_directories_are_made(tmp_path: Path) -> None:
     await incarnation(tmp_path / "not" / "yet there" / "100% ours#.db")
     assert (tmp_path / "not" / "yet there" / "100% ours#.db").is_file()
+
+
+async def test_what_is_kept_is_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = SQLiteStore(url(tmp_path / "s.db"))
+        await store.open()
+    finally:
+        os.umask(before)
+    modes = modes_in(tmp_path)
+    await store.close()
+    assert modes == dict.fromkeys(("s.db", "s.db-wal", "s.db-shm", "s.db.lock"), 0o600)
+
+
+async def test_a_file_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.touch()
+    path.chmod(0o640)
+    await incarnation(path)
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 async def test_relative_paths_are_relative_to_the_working_directory(

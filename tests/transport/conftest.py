@@ -360,7 +360,7 @@ class InProcessEnd:
 
 @pytest.fixture
 async def engine() -> AsyncIterator[DAGEngine]:
-    async with DAGEngine(lua_thread=True) as engine:
+    async with DAGEngine(lua="thread") as engine:
         yield engine
 
 

@@ -183,7 +183,7 @@ async def test_a_second_signal_ends_it_at_once(session: Link, engine_process: Pr
         (["--port", "99999"], "flag for port: Input should be less than or equal to 65535"),
         (["--python", "os.path:nothing"], "the module 'os.path' has no function 'nothing'"),
         (["--token-file", "/no/such/file"], "cannot read the token file /no/such/file: No such file"),
-        (["--tls-cert", "/no/such/file"], "TLS takes a certificate and its key"),
+        (["--tls-cert", "/no/such/file"], "a certificate goes with its key"),
         (["--config", "/no/such/file"], "cannot read the configuration file /no/such/file"),
         (["--no-such-flag"], "No such option"),
     ],

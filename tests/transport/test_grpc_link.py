@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2_grpc
 
-from orchestrator.errors import TransportError
+from dagengine.errors import SettingsError
 from orchestrator.transport.grpc_link import TLS, GrpcTransport
 from orchestrator.transport.session import Identity
 
@@ -53,7 +53,7 @@ async def test_tls_towards_an_engine_without_it_says_that_it_cannot_be_reached(l
 
 
 def test_half_of_an_identity_is_an_error(tmp_path: Any) -> None:
-    with pytest.raises(TransportError, match="a certificate and its key, or neither"):
+    with pytest.raises(SettingsError, match="set both DAGENGINE_TLS_CERT and DAGENGINE_TLS_KEY, or neither"):
         TLS.read(certificate=tmp_path / "cert.pem")
-    with pytest.raises(TransportError, match=r"cannot read .*ca\.pem: No such file"):
+    with pytest.raises(SettingsError, match=r"cannot read .*ca\.pem \(DAGENGINE_TLS_CA\): No such file"):
         TLS.read(ca=tmp_path / "ca.pem")

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.store.base import Appended, Batch, InboxItem, NewExecution, Store, Terminal, VersionRecord
+from orchestrator.store.base import PAGE_BYTES, Appended, Batch, InboxItem, NewExecution, Store, Terminal, VersionRecord
 
 Version = Callable[..., VersionRecord]
 New = Callable[..., NewExecution]
@@ -46,6 +46,20 @@ async def test_facts_come_back_as_they_were_appended(dispatched: Store) -> None:
     assert await dispatched.facts("e1", after=1, limit=1) == [stored[1]]
     assert await dispatched.facts("e1", after=3) == []
     assert await dispatched.facts("unknown") == []
+
+
+async def test_a_page_of_facts_is_bounded_in_bytes(dispatched: Store) -> None:
+    """So that nobody who asks for a page of large facts holds all of them at once."""
+    large = b'{"at":1,"value":"%s"}' % (b"x" * (PAGE_BYTES // 3))
+    huge = b'{"at":1,"value":"%s"}' % (b"x" * (PAGE_BYTES + 1))
+    payloads = [large, large, large, huge, b'{"at":1}', b'{"at":2}']
+    await dispatched.append([Batch(execution="e1", epoch=1, first_seq=1, facts=payloads)])
+    pages, after = [], 0
+    while page := await dispatched.facts("e1", after=after):
+        after = page[-1].seq
+        pages.append([fact.seq for fact in page])
+    assert pages == [[1, 2], [3], [4], [5, 6]]
+    assert [fact.seq for fact in await dispatched.facts("e1", limit=1)] == [1]
 
 
 async def test_the_first_fact_starts_the_execution_and_the_last_ends_it(dispatched: Store) -> None:
@@ -149,7 +163,9 @@ async def test_positions_follow_the_order_of_commits(store: Store, version: Vers
     await store.dispatch(["e1", "e2", "e3"], "engine-1")
     answers = await store.append([batch(1, 2), batch(1, 3, execution="e2"), batch(9, 1), batch(3, 1)])
     assert [answer.first_position for answer in answers] == [1, 3, 0, 6]
-    await store.end_undispatched("e3", [b"{}"], Terminal(status="cancelled", at=1))  # refused: takes no position
+    await store.end_undispatched(
+        "e3", [b"{}"], Terminal(status="cancelled", at=1), epoch=1, last_seq=0
+    )  # refused: takes no position
     together = await asyncio.gather(store.append([batch(4, 1)]), store.append([batch(1, 2, execution="e3")]))
     assert [answer.first_position for (answer,) in together] == [7, 8]
     assert [fact.position for fact in await store.facts("e1")] == [1, 2, 6, 7]

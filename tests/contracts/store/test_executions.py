@@ -192,13 +192,13 @@ async def test_an_undispatched_execution_is_ended_by_its_owner(store: Store, new
     await store.create_execution(new_execution())
     await store.add_inbox(InboxItem(id="i1", execution="e1", kind="cancel", payload=b"{}", created_at=1))
     facts = [b'{"at":5,"type":"A"}', b'{"at":6,"type":"B"}']
-    assert await store.end_undispatched("e1", facts, Terminal(status="cancelled", at=6)) is True
+    assert await store.end_undispatched("e1", facts, Terminal(status="cancelled", at=6), epoch=0, last_seq=0) is True
     record = await store.execution("e1")
     assert record is not None
     assert (record.status, record.last_seq, record.started_at, record.finished_at) == ("cancelled", 2, 5, 6)
     assert [fact.payload for fact in await store.facts("e1")] == facts
     assert await store.inbox() == []
-    assert await store.end_undispatched("e1", facts, Terminal(status="cancelled", at=7)) is False
+    assert await store.end_undispatched("e1", facts, Terminal(status="cancelled", at=7), epoch=0, last_seq=2) is False
     assert len(await store.facts("e1")) == 2
 
 
@@ -206,8 +206,34 @@ async def test_an_execution_that_an_engine_has_is_not_ended_by_others(store: Sto
     await store.create_execution(new_execution())
     await store.dispatch(["e1"], "engine-1")
     terminal = Terminal(status="cancelled", at=6)
-    assert await store.end_undispatched("e1", [b"{}"], terminal) is False
-    assert await store.end_undispatched("unknown", [b"{}"], terminal) is False
+    assert await store.end_undispatched("e1", [b"{}"], terminal, epoch=1, last_seq=0) is False
+    assert await store.end_undispatched("unknown", [b"{}"], terminal, epoch=1, last_seq=0) is False
     assert await store.facts("e1") == []
     await store.release("e1", 1)
-    assert await store.end_undispatched("e1", [b'{"at":1}'], terminal) is True
+    assert await store.end_undispatched("e1", [b'{"at":1}'], terminal, epoch=1, last_seq=0) is True
+
+
+async def test_an_end_follows_what_its_owner_has_seen_or_is_none(store: Store, new_execution: New) -> None:
+    await store.create_execution(new_execution())
+    await store.dispatch(["e1"], "engine-1")
+    await store.append([Batch(execution="e1", epoch=1, first_seq=1, facts=[b'{"at":1}', b'{"at":2}'])])
+    await store.release("e1", 1)
+    terminal = Terminal(status="failed", at=6)
+    for epoch, last_seq in ((1, 1), (1, 3), (0, 2), (2, 2)):
+        assert await store.end_undispatched("e1", [b'{"at":3}'], terminal, epoch=epoch, last_seq=last_seq) is False
+    assert len(await store.facts("e1")) == 2
+    assert await store.end_undispatched("e1", [b'{"at":3}'], terminal, epoch=1, last_seq=2) is True
+    record = await store.execution("e1")
+    assert record is not None
+    assert (record.status, record.last_seq) == ("failed", 3)
+
+
+async def test_what_would_not_be_made_again_is_found(store: Store, new_execution: New) -> None:
+    keyed, _ = await store.create_execution(new_execution("e1", idempotency_key="k"))
+    due, _ = await store.create_execution(new_execution("e2", occurrence="cron:w:1"))
+    assert await store.known_execution("w", idempotency_key="k") == keyed
+    assert await store.known_execution("w", idempotency_key="k", occurrence="cron:w:1") == keyed
+    assert await store.known_execution("w", idempotency_key="l", occurrence="cron:w:1") == due
+    assert await store.known_execution("w", occurrence="cron:w:2") is None
+    assert await store.known_execution("another", idempotency_key="k") is None
+    assert await store.known_execution("w") is None

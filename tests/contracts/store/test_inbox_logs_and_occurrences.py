@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator import errors
-from orchestrator.store.base import Batch, InboxItem, NewExecution, Store, Terminal, VersionRecord
+from orchestrator.store.base import PAGE_BYTES, Batch, InboxItem, NewExecution, Store, Terminal, VersionRecord
 
 
 def item(name: str, execution: str = "e1") -> InboxItem:
@@ -57,6 +57,17 @@ async def test_log_lines_come_back_in_order(dispatched: Store, new_execution: Ca
     assert await dispatched.logs("e1", after=lines[0].id, limit=1) == [lines[1]]
     assert await dispatched.logs("e1", node="a", after=lines[0].id) == [lines[2]]
     assert await dispatched.logs("unknown") == []
+
+
+async def test_a_page_of_log_lines_is_bounded_in_bytes(dispatched: Store) -> None:
+    line = b"x" * (PAGE_BYTES // 2)
+    await dispatched.add_logs("e1", 1, [("a", line), ("b", line), ("a", line + line + b"x"), ("a", b"y")])
+    for node, expected in ((None, [["a", "b"], ["a"], ["a"]]), ("a", [["a"], ["a"], ["a"]])):
+        pages, after = [], 0
+        while page := await dispatched.logs("e1", node=node, after=after):
+            after = page[-1].id
+            pages.append([record.node for record in page])
+        assert pages == expected
 
 
 async def test_occurrences_never_go_backwards(store: Store) -> None:

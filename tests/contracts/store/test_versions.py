@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator import errors
 from orchestrator.store.base import Batch, NewExecution, Store, Terminal, VersionRecord
+from orchestrator.store.base import Version as Kept
 
 Version = Callable[..., VersionRecord]
 New = Callable[..., NewExecution]
@@ -18,6 +19,7 @@ async def test_a_version_is_kept_as_it_was_given(store: Store, version: Version)
     assert await store.add_version(record) is True
     assert await store.version("w", "1.0.0") == record
     assert await store.document(record.digest) == record.document
+    assert await store.versions() == [Kept.of(record)]
 
 
 async def test_the_same_content_again_changes_nothing(store: Store, version: Version) -> None:
