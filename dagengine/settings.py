@@ -1,7 +1,8 @@
 """Settings of the engine's server. A flag wins over the environment, that over the file, that over the default.
 
 The file is YAML (`dag-engine --config FILE`); its keys are the names of the fields below. Secrets are read from the
-environment or from files only, never from flags, which every user of the machine can see.
+environment or from files only, never from flags, which every user of the machine can see. `dagengine.configuration`
+does the reading.
 """
 
 from __future__ import annotations
@@ -10,20 +11,11 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import pydantic
-import yaml
-from pydantic import BaseModel, Field, SecretStr, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dagengine.errors import SettingsError
+from dagengine import configuration
 
 __all__ = ["EngineSettings", "load"]
 
@@ -38,10 +30,10 @@ class _Work(BaseModel):
         description="Name of this engine, unique among those of one orchestrator. Default: the host's name.",
     )
     capacity: int = Field(default=10, ge=1, le=100_000, description="Executions that it runs at a time.")
-    engine_labels: Annotated[dict[str, str], NoDecode] = Field(
-        default_factory=dict, description="Labels to place work by: `key=value,…`."
+    engine_labels: dict[str, str] = Field(
+        default_factory=dict, description="Labels that are shown with the engine: `key=value,…`."
     )
-    engine_python_modules: Annotated[dict[str, str], NoDecode] = Field(
+    engine_python_modules: dict[str, str] = Field(
         default_factory=dict,
         description="Functions that `python` nodes may call: `[name=]package.module:function,…`. "
         "Without a name, the function's own.",
@@ -64,6 +56,36 @@ class _Work(BaseModel):
         return _functions(value) if isinstance(value, str) else value
 
 
+class _Lua(BaseModel):
+    """Where Lua nodes run, and what they may use.
+
+    In processes, any script can be stopped, and what one uses is kept from the engine and from other scripts. On a
+    thread of the engine, a hostile pattern (`string.find` and its kin) can hold up all Lua: for code you trust.
+    """
+
+    lua_isolation: Literal["process", "thread"] = Field(
+        default="process", description="`process` for any code; `thread` for code you trust."
+    )
+    lua_memory: int = Field(
+        default=256, ge=16, le=65_536, description="MiB that scripts may use: those of one process, or of the thread."
+    )
+    lua_workers: int | None = Field(
+        default=None, ge=1, le=1024, description="Processes at most. Default: one for each processor it may use."
+    )
+    lua_cpu: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds of processor time that one attempt may use in a process, whatever its timeout; 0: no "
+        "limit. Default: 3600.",
+    )
+
+    @model_validator(mode="after")
+    def _are_for_processes(self) -> _Lua:
+        if self.lua_isolation == "thread" and (self.lua_workers is not None or self.lua_cpu is not None):
+            raise ValueError("LUA_WORKERS and LUA_CPU are for Lua in processes, and LUA_ISOLATION is thread")
+        return self
+
+
 class _Listening(BaseModel):
     """Where orchestrators find the engine."""
 
@@ -74,13 +96,9 @@ class _Listening(BaseModel):
     )
 
 
-class _Security(BaseModel):
+class _Security(configuration.SharedToken):
     """How orchestrators prove who they are. Needed unless `host` is a loopback address."""
 
-    dagengine_token: SecretStr | None = Field(
-        default=None, description="Secret shared with the orchestrator. At least 32 random characters."
-    )
-    dagengine_token_file: Path | None = Field(default=None, description="File that holds that secret instead.")
     dagengine_tls_cert: Path | None = Field(default=None, description="PEM file: certificate of this engine.")
     dagengine_tls_key: Path | None = Field(default=None, description="PEM file: private key of this engine.")
     dagengine_tls_ca: Path | None = Field(
@@ -100,10 +118,13 @@ class _Logging(BaseModel):
     )
 
 
-class EngineSettings(_Work, _Listening, _Security, _Logging, BaseSettings):
-    """All settings of `dag-engine`. The environment variable of a field is its name in capitals."""
+class EngineSettings(_Work, _Lua, _Listening, _Security, _Logging):
+    """All settings of `dag-engine`. The environment variable of a field is its name in capitals.
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
+    Made by `load`; making one directly reads no environment.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) -> EngineSettings:
@@ -111,67 +132,7 @@ def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) 
 
     Raises SettingsError that names everything that is wrong at once.
     """
-    written = _read(config) if config is not None else {}
-
-    class Sources(EngineSettings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by name
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - given by name
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=written)
-
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
-    try:
-        settings = Sources(**given)
-    except pydantic.ValidationError as exc:
-        raise SettingsError(_describe(exc, given, written, config)) from None
-    if settings.dagengine_token is not None and settings.dagengine_token_file is not None:
-        raise SettingsError("both DAGENGINE_TOKEN and DAGENGINE_TOKEN_FILE are set: which one holds? Set one of them")
-    return settings
-
-
-def _read(config: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(config.read_text())
-    except OSError as exc:
-        raise SettingsError(f"cannot read the configuration file {config}: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"the configuration file {config} is not YAML: {exc}") from exc
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise SettingsError(f"the configuration file {config} must be a mapping of settings to values")
-    return values
-
-
-def _describe(
-    error: pydantic.ValidationError, flags: Mapping[str, Any], written: Mapping[str, Any], config: Path | None
-) -> str:
-    """Every problem, each with where its value came from."""
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        name = str(problem["loc"][0])
-        if name in flags:
-            source = f"flag for {name}"
-        elif name in written and name.upper() not in _environment():
-            source = f"{config}: {name}"
-        else:
-            source = f"environment variable {name.upper()}"
-        unknown = problem["type"] == "extra_forbidden"
-        message = "there is no such setting" if unknown else problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{source}: {message}")
-    return "\n".join(lines)
-
-
-def _environment() -> set[str]:
-    import os
-
-    return {name.upper() for name in os.environ}
+    return configuration.load(EngineSettings, flags, config=config)
 
 
 def _pairs(text: str) -> dict[str, str]:

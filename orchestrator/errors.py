@@ -8,7 +8,6 @@
     │   ├── VersionConflict    the version exists with another content
     │   └── InUse              the workflow still has running executions
     ├── Unavailable            nobody can do it now; trying again later may work
-    │   ├── NoEngine           no engine can take the execution
     │   └── Overloaded         the admission queue is full
     ├── StoreError             the store refused, or cannot be read or written
     ├── TransportError         an engine or orchestrator cannot be reached, or broke the protocol
@@ -24,7 +23,6 @@ from __future__ import annotations
 __all__ = [
     "Conflict",
     "InUse",
-    "NoEngine",
     "NotFound",
     "OrchestratorError",
     "Overloaded",
@@ -59,10 +57,6 @@ class InUse(Conflict):
 
 class Unavailable(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it
     """Nobody can do it now; trying again later may work."""
-
-
-class NoEngine(Unavailable):
-    """No engine is connected that can take the execution."""
 
 
 class Overloaded(Unavailable):

@@ -56,7 +56,7 @@ class ProblemItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a request was refused (RFC 9457). `errors` names every problem of a document or of inputs."""
+    """Why a request was refused (RFC 9457). `errors` names the problems of a document or of inputs."""
 
     type: str
     title: str
@@ -65,6 +65,8 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     instance: str = ""
     """Path of the request."""
     errors: list[ProblemItem] = []
+    omitted: int = 0
+    """Number of problems beyond those that `errors` names."""
     retry_after: float | None = None
     """Seconds after which trying again may work."""
     incident: str | None = None
@@ -90,7 +92,6 @@ KINDS: Final[dict[str, Kind]] = {
     "in-use": Kind(status=409, title="Executions are still running", error=errors.InUse),
     "conflict": Kind(status=409, title="The request contradicts what is stored", error=errors.Conflict),
     "overloaded": Kind(status=429, title="The admission queue is full", error=errors.Overloaded),
-    "no-engine": Kind(status=503, title="No engine can take the execution", error=errors.NoEngine),
     "unavailable": Kind(status=503, title="Not available now", error=errors.Unavailable),
     "not-found": Kind(status=404, title="Not found", error=errors.NotFound),
     "unauthorized": Kind(status=401, title="The token is missing or wrong", error=errors.Unauthorized),
@@ -139,7 +140,7 @@ def describe(exc: Exception, *, instance: str = "") -> ProblemDetails | None:
             ProblemItem(path=item.path, line=item.line, column=item.column, message=item.message)
             for item in exc.problems
         ]
-        return msgspec.structs.replace(details, detail=exc.summary, errors=items)
+        return msgspec.structs.replace(details, detail=exc.summary, errors=items, omitted=exc.omitted)
     if isinstance(exc, errors.Overloaded):
         return msgspec.structs.replace(details, retry_after=exc.retry_after)
     return details
@@ -160,7 +161,7 @@ def restore(details: ProblemDetails) -> Exception:
             for item in details.errors
         ]
         wrong = engine_errors.SpecError if name == "invalid-document" else engine_errors.InputError
-        return wrong(details.detail, found)
+        return wrong(details.detail, found, omitted=details.omitted)
     if name == "overloaded":
         return errors.Overloaded(details.detail, retry_after=details.retry_after or 1.0)
     if name == "body-too-large":

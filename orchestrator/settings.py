@@ -2,6 +2,7 @@
 
 The file is YAML (`dag-orchestrator --config FILE`); its keys are the names of the fields below. Secrets are read from
 the environment or from files only, never from flags, which every user of the machine can see.
+`dagengine.configuration` does the reading.
 
 Read by `orchestrator.cli` (lazily: pydantic-settings takes a while to import). Embedding programs need none of this.
 `docs/environment.md` is generated from here by `scripts/generate_environment.py`.
@@ -14,15 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import pydantic
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from dagengine import configuration
 from dagengine.errors import SettingsError
 from dagengine.server import security
 from dagengine.spec.duration import parse_duration
-from dagengine.spec.suggestion import did_you_mean
+from orchestrator import defaults
 from orchestrator.discovery import static
 from orchestrator.discovery.base import Address
 from orchestrator.dispatcher.placement import Strategy
@@ -55,7 +54,7 @@ class _Listening(BaseModel):
     http_port: int = Field(
         default=8080, ge=0, le=65_535, description="TCP port to listen on; 0 takes any that is free."
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_items)] = Field(
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_items)] = Field(
         default=(),
         description="Names under which clients may ask for it, beside loopback names and IP addresses: "
         "`name,…`; `*.example.org` allows subdomains, `*` any.",
@@ -66,33 +65,29 @@ class _Listening(BaseModel):
         default=None, description="PEM file: CA of clients' certificates. With it, clients must show one (mTLS)."
     )
     max_body_bytes: int = Field(
-        default=8 * 1024 * 1024,
+        default=defaults.MAX_BODY,
         ge=1_024,
         le=16 * 1024 * 1024,
         description="Largest request body, in bytes.",
     )
     http_trigger_wait: Seconds = Field(
-        default=30.0,
+        default=defaults.TRIGGER_WAIT,
         ge=0,
         le=3_600,
         description="Seconds that an HTTP trigger waits for the result before it answers with the execution's URL.",
     )
     shutdown_timeout: Seconds = Field(
-        default=10.0, ge=0, le=3_600, description="Seconds that requests get to finish after SIGTERM."
+        default=defaults.GRACE, ge=0, le=3_600, description="Seconds that requests get to finish after SIGTERM."
     )
 
 
-class _Security(BaseModel):
+class _Security(configuration.SharedToken):
     """How engines and clients prove who they are.
 
     The token is asked of clients and proven to engines. It, or `HTTP_TLS_CLIENT_CA`, is needed unless `HOST` is a
     loopback address. The TLS settings here are for sessions with engines; any of them turns TLS on for all sessions.
     """
 
-    dagengine_token: SecretStr | None = Field(
-        default=None, description="Secret shared with engines and clients. At least 32 random characters."
-    )
-    dagengine_token_file: Path | None = Field(default=None, description="File that holds that secret instead.")
     dagengine_tls_ca: Path | None = Field(
         default=None, description="PEM file: CA of the engines' certificates. Default: those that the system trusts."
     )
@@ -105,14 +100,12 @@ class _Security(BaseModel):
 class _Engines(BaseModel):
     """Which engines there are, and how work is spread over them."""
 
-    engines: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Addresses of the engines: `host:port,…`."
-    )
+    engines: tuple[str, ...] = Field(default=(), description="Addresses of the engines: `host:port,…`.")
     load_balancer_type: Strategy = Field(
         default="consistent-hash", description="How an engine is chosen for an execution."
     )
     engine_lost_timeout: Seconds = Field(
-        default=30.0,
+        default=defaults.ENGINE_LOST_AFTER,
         ge=1,
         le=86_400,
         description="Seconds without a session after which what an engine had is placed again, elsewhere.",
@@ -146,13 +139,13 @@ class _Work(BaseModel):
         "`sqlite://` is a database in memory, gone with the process.",
     )
     max_queued: int = Field(
-        default=10_000,
+        default=defaults.QUEUE_LIMIT,
         ge=1,
         le=1_000_000,
         description="Executions that may wait for an engine; beyond that, starters are told to try again later.",
     )
     cron_catch_up: Seconds = Field(
-        default=3_600.0,
+        default=defaults.CRON_CATCH_UP,
         ge=10,
         le=31 * 86_400,
         description="Seconds by which an occurrence of a cron trigger may be late, after a downtime say, and still "
@@ -200,29 +193,9 @@ class OrchestratorSettings(_Listening, _Security, _Engines, _Work, _Logging):
         """Whether sessions with engines are to be encrypted."""
         return any((self.dagengine_tls_ca, self.dagengine_tls_cert, self.dagengine_tls_key))
 
-    def token(self) -> SecretStr | None:
-        """The token, read from its file where it has one. Raises SettingsError when that cannot be read or is empty."""
-        if self.dagengine_token_file is None:
-            return self.dagengine_token
-        try:
-            text = self.dagengine_token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
-            raise SettingsError(f"cannot read the token file {self.dagengine_token_file}: {reason}") from None
-        if not text:
-            raise SettingsError(f"the token file {self.dagengine_token_file} is empty")
-        return SecretStr(text)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> OrchestratorSettings:
-        faults = list(self._contradictions())
-        if faults:
-            raise ValueError("\n".join(faults))
-        return self
-
-    def _contradictions(self) -> Iterator[str]:
-        if self.dagengine_token is not None and self.dagengine_token_file is not None:
-            yield "both DAGENGINE_TOKEN and DAGENGINE_TOKEN_FILE are set: which one holds? Set one of them"
+    def contradictions(self) -> Iterator[str]:
+        """What is wrong between settings that are right by themselves."""
+        yield from super().contradictions()
         if (self.dagengine_tls_cert is None) != (self.dagengine_tls_key is None):
             yield "a certificate goes with its key: set both DAGENGINE_TLS_CERT and DAGENGINE_TLS_KEY, or neither"
         if (self.http_tls_cert is None) != (self.http_tls_key is None):
@@ -244,55 +217,11 @@ class OrchestratorSettings(_Listening, _Security, _Engines, _Work, _Logging):
             return False  # a name that leads nowhere now may lead anywhere later
 
 
-class _Environment(OrchestratorSettings, BaseSettings):
-    """The same fields, as pydantic-settings looks for them in the environment."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True)
-
-
 def load(flags: Mapping[str, Any] | None = None, *, config: Path | None = None) -> OrchestratorSettings:
     """Settings from flags (by field name; None is "not given"), the environment and a file.
 
     Raises SettingsError that names everything that is wrong at once.
     """
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
-    environment = EnvSettingsSource(_Environment)()
-    written = _read(config) if config is not None else {}
-    origins = {
-        **{name: f"{config}: {name}" for name in written},
-        **{name: f"environment variable {name.upper()}" for name in environment},
-        **{name: f"flag for {name}" for name in given},
-    }
-    try:
-        settings = OrchestratorSettings.model_validate({**written, **environment, **given})
-    except pydantic.ValidationError as exc:
-        raise SettingsError(_describe(exc, origins)) from None
-    settings.token()
+    settings = configuration.load(OrchestratorSettings, flags, config=config)
+    settings.token()  # a file that cannot be read is told before anything is started
     return settings
-
-
-def _read(config: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise SettingsError(f"cannot read the configuration file {config}: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError):
-        # The parser quotes the line that it does not like, and that may be the one with the token.
-        raise SettingsError(f"the configuration file {config} is not YAML") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise SettingsError(f"the configuration file {config} must be a mapping of settings to values")
-    return values
-
-
-def _describe(error: pydantic.ValidationError, origins: Mapping[str, str]) -> str:
-    """Every problem, each with where its value came from."""
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        message = problem["msg"].removeprefix("Value error, ")
-        name = str(problem["loc"][0]) if problem["loc"] else ""
-        if problem["type"] == "extra_forbidden":
-            message = f"there is no such setting{did_you_mean(name, OrchestratorSettings.model_fields)}"
-        lines.append(f"{origins.get(name, name)}: {message}" if name else message)
-    return "\n".join(lines)

@@ -122,17 +122,20 @@ class EngineView(msgspec.Struct, frozen=True, kw_only=True):
 class Verbs(Protocol):
     """What people can ask of an orchestrator."""
 
-    async def apply(self, document: Document | Mapping[str, Any] | str | bytes) -> Registration:
+    async def apply(
+        self, document: Document | Mapping[str, Any] | str | bytes, *, expected: str | None = None
+    ) -> Registration:
         """Register a workflow version from a document (parsed, plain values, or YAML/JSON text).
 
-        Raises SpecError with every error of the document, or VersionConflict.
+        Raises SpecError with every error of the document, or VersionConflict. With `expected` (`id` or `id@1.2.0`),
+        RequestError when the document is another one.
         """
 
     async def workflows(self, *, labels: str = "") -> list[WorkflowView]:
         """The latest version of every workflow whose labels fit the selector (`team=data,tier!=gold,owner`)."""
 
     async def workflow(self, reference: str) -> WorkflowView:
-        """The version that a reference names. NotFound when there is none."""
+        """The version that a reference names. NotFound when there is none, RequestError when it cannot be read."""
 
     async def delete_workflow(self, workflow: str, *, version: str | None = None, force: bool = False) -> int:
         """Remove one version, or the whole workflow; how many versions went. NotFound, InUse."""
@@ -164,7 +167,10 @@ class Verbs(Protocol):
         """Executions, newest first."""
 
     async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[FactView]:
-        """Committed facts after position `after`. NotFound."""
+        """Committed facts after position `after`: at most `limit` or 4 MiB of them, but at least one. NotFound.
+
+        Only an empty page tells that there are no more.
+        """
 
     def events(self, execution: str, *, after: int = 0) -> AsyncIterator[FactView]:
         """Facts as they are committed, from `after` on, until the execution has ended. NotFound."""
@@ -172,7 +178,7 @@ class Verbs(Protocol):
     async def logs(
         self, execution: str, *, node: str | None = None, after: int = 0, limit: int = 1_000
     ) -> list[LogView]:
-        """Log lines with ids after `after`. NotFound."""
+        """Log lines with ids after `after`, in pages like those of `facts`. NotFound."""
 
     async def cancel(self, execution: str, *, reason: str = "", author: str = "") -> ExecutionView:
         """Ask an execution to stop; returns once the request is durable. NotFound, Conflict when it has ended."""

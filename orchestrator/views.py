@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from orchestrator.store.base import Status
 from orchestrator.verbs import EngineView, FactView, LogView, WorkflowView
@@ -70,9 +71,10 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The process answers."""
+    """Whether the process works as it should. `status` is `ok`, or `broken` with the `reasons`."""
 
     status: str = "ok"
+    reasons: list[str] | UnsetType = UNSET
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):

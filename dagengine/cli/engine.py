@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,11 +52,17 @@ def run(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [env: HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [env: PORT]")] = None,
     capacity: Annotated[int | None, typer.Option(help="Executions at a time. [env: CAPACITY]")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="Label key=value; repeatable. [env: ENGINE_LABELS]")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Label key=value, shown with the engine; repeatable. [env: ENGINE_LABELS]"),
+    ] = None,
     python: Annotated[
         list[str] | None,
         typer.Option(help="[name=]package.module:function; repeatable. [env: ENGINE_PYTHON_MODULES]"),
     ] = None,
+    lua: Annotated[str | None, typer.Option(help="Where Lua runs: process or thread. [env: LUA_ISOLATION]")] = None,
+    lua_workers: Annotated[int | None, typer.Option(help="Lua processes at most. [env: LUA_WORKERS]")] = None,
+    lua_memory: Annotated[int | None, typer.Option(help="MiB for Lua, in each. [env: LUA_MEMORY]")] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the shared token. [env: DAGENGINE_TOKEN_FILE]")
     ] = None,
@@ -91,6 +95,9 @@ def run(
         "capacity": capacity,
         "engine_labels": ",".join(label) if label else None,
         "engine_python_modules": ",".join(python) if python else None,
+        "lua_isolation": lua,
+        "lua_workers": lua_workers,
+        "lua_memory": lua_memory,
         "dagengine_token_file": token_file,
         "dagengine_tls_cert": tls_cert,
         "dagengine_tls_key": tls_key,
@@ -114,25 +121,16 @@ def _serve(flags: dict[str, Any], *, config: Path | None, announce: bool) -> Non
     settings = engine_settings.load(flags, config=config)
     logs.configure(level=settings.log_level, style=settings.log_format)
 
-    from dagengine.server import process  # after the settings: wrong ones are told without the wait for this
+    from dagengine.server import lifetime, process  # after the settings: wrong ones are told without the wait for this
 
     def ready(address: str) -> None:
         if announce:
             _announce(settings, address)
 
-    _run(process.serve(settings, ready=ready))
+    lifetime.run(process.serve(settings, ready=ready))
     process.leave()
 
 
 def _announce(settings: EngineSettings, address: str) -> None:
     sys.stdout.write(json.dumps({"engine": settings.engine_id, "address": address}) + "\n")
     sys.stdout.flush()
-
-
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    try:
-        import uvloop
-    except ImportError:  # not made for this platform: the standard loop is slower, and does the same
-        asyncio.run(main)
-    else:
-        uvloop.run(main)

@@ -78,6 +78,8 @@ class Host:
         self._held: dict[str, HeldExecution] = {}
         self._sessions: dict[int, Session] = {}
         self._opened = 0
+        self._opening = 0
+        """Sessions whose orchestrator has not proven yet who it is."""
         self._changed = asyncio.Event()
         """Set when an execution is held no more, or all its facts are committed."""
 
@@ -98,13 +100,20 @@ class Host:
     ) -> AsyncGenerator[session_pb2.EngineMessage, None]:
         """Carry on one session: messages in, messages out, until `incoming` ends or the host closes.
 
-        Raises WireError when the orchestrator breaks the protocol; ProofError and ProtocolMismatch in the opening.
+        Raises WireError when the orchestrator breaks the protocol; ProofError, ProtocolMismatch and Crowded in the
+        opening.
         Close it (`aclose`) when the transport fails: its executions then wait for another session.
         """
-        opening = handshake.EngineSide(self._token)
-        first = await _expect(incoming, "hello")
-        yield session_pb2.EngineMessage(challenge=opening.challenge(first.hello))
-        opening.verify((await _expect(incoming, "proof")).proof)
+        if self._opening >= limits.MAX_OPENINGS:
+            raise handshake.Crowded(f"{self._opening} sessions are being opened already; try again later")
+        self._opening += 1
+        try:
+            opening = handshake.EngineSide(self._token)
+            first = await _expect(incoming, "hello")
+            yield session_pb2.EngineMessage(challenge=opening.challenge(first.hello))
+            opening.verify((await _expect(incoming, "proof")).proof)
+        finally:
+            self._opening -= 1
         self._opened += 1
         session = Session(orchestrator=first.hello.orchestrator, number=self._opened, outbox=Outbox(self._load))
         self._sessions[session.number] = session
@@ -224,15 +233,19 @@ class Host:
                 self._run(session, start, graph, history)
         except Exception as exc:
             # Whatever it is, one execution must not take the session with it.
-            log.warning("start_failed", execution=start.execution, exc_info=not isinstance(exc, WireError))
+            log.warning("start_failed", execution=start.execution, exc_info=True)
             session.refuse(start.execution, start.epoch, Refusal.BROKEN, f"{type(exc).__name__}: {exc}")
 
     def _admit(self, session: Session, start: session_pb2.Start) -> Graph | None:
         """The graph to run, or None when the start was refused."""
-        graph = self._documents.find(start.digest)
-        if graph is None and start.document:
-            graph = self._documents.add(start.digest, start.document)
-        missing = self._engine.missing(graph.document) if graph is not None else ()
+        graph, missing = self._documents.find(start.digest), list[str]()
+        try:
+            if graph is None and start.document:
+                graph = self._documents.add(start.digest, start.document)
+        except WireError as exc:  # another engine, of another release perhaps, may be able to use it
+            missing.append(str(exc))
+        if graph is not None:
+            missing.extend(self._engine.missing(graph.document))
         reason, message = None, ""
         if self.draining:
             reason, message = Refusal.DRAINING, "it is shutting down"
@@ -240,10 +253,10 @@ class Host:
             reason, message = Refusal.FULL, f"it runs {self.running} executions, its capacity is {self.capacity}"
         elif self._budget.congested:
             reason, message = Refusal.FULL, f"{self.unacknowledged} facts wait to be acknowledged"
-        elif graph is None:
-            reason, message = Refusal.UNKNOWN_DOCUMENT, f"it does not know the document {start.digest}"
         elif missing:
             reason, message = Refusal.UNABLE, "; ".join(missing)
+        elif graph is None:
+            reason, message = Refusal.UNKNOWN_DOCUMENT, f"it does not know the document {start.digest}"
         if reason is None:
             return graph
         session.refuse(start.execution, start.epoch, reason, f"{self.engine_id}: {message}")
@@ -379,6 +392,8 @@ async def _expect(
         raise WireError(f"the orchestrator left before its {field}") from None
     except TimeoutError as exc:
         raise WireError(f"no {field} came within {limits.OPENING_SECONDS:g} s") from exc
+    if (size := message.ByteSize()) > limits.OPENING_BYTES:
+        raise WireError(f"the orchestrator's {field} takes {size:,} bytes; at most {limits.OPENING_BYTES:,} are read")
     if not message.HasField(field):
         raise WireError(f"the orchestrator should have sent its {field}")
     return message

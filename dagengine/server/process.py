@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 import threading
 import time
@@ -14,18 +12,17 @@ from typing import Final
 
 import structlog
 
+from dagengine import configuration
 from dagengine.app import DAGEngine
-from dagengine.server import functions
+from dagengine.server import functions, lifetime
 from dagengine.server.host import Host
-from dagengine.server.security import Identity, check_exposure, read_secret
+from dagengine.server.security import Identity, check_exposure
 from dagengine.server.service import EngineServer
 from dagengine.settings import EngineSettings
 
 __all__ = ["leave", "serve"]
 
 log = structlog.get_logger(__name__)
-
-SHORT_TOKEN: Final = 16
 
 LAST_MOMENT_SECONDS: Final = 0.5
 """How long threads may take to end after everything else has."""
@@ -36,12 +33,20 @@ async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> No
 
     `ready(address)` is called once it accepts connections. Raises SettingsError when it cannot begin.
     """
-    token = _token(settings)
+    secret = settings.token()
+    configuration.warn_of_short_token(secret)
+    token = secret.get_secret_value() if secret is not None else None
     identity = Identity.read(
         certificate=settings.dagengine_tls_cert, key=settings.dagengine_tls_key, ca=settings.dagengine_tls_ca
     )
     check_exposure(settings.host, token=token, identity=identity)
-    engine = DAGEngine(functions=functions.load(settings.engine_python_modules), lua_thread=True)
+    engine = DAGEngine(
+        functions=functions.load(settings.engine_python_modules),
+        lua=settings.lua_isolation,
+        lua_memory=settings.lua_memory << 20,
+        lua_workers=settings.lua_workers,
+        lua_cpu=settings.lua_cpu,
+    )
     host = Host(
         engine,
         engine_id=settings.engine_id,
@@ -58,8 +63,9 @@ async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> No
         identity=identity,
         reflection=settings.engine_reflection,
     )
-    stopping = _catch_signals()
+    stopping = lifetime.catch_signals()
     try:
+        engine.warm()
         await server.start()
         ready(server.address)
         await stopping.wait()
@@ -86,32 +92,3 @@ def leave() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-
-
-def _token(settings: EngineSettings) -> str | None:
-    if settings.dagengine_token_file is not None:
-        token = read_secret(settings.dagengine_token_file)
-    elif settings.dagengine_token is not None:
-        token = settings.dagengine_token.get_secret_value()
-    else:
-        return None
-    if len(token) < SHORT_TOKEN:
-        log.warning("token_is_short", characters=len(token), advice="use 32 random characters or more")
-    return token
-
-
-def _catch_signals() -> asyncio.Event:
-    stopping = asyncio.Event()
-
-    def stop(number: signal.Signals) -> None:
-        if stopping.is_set():
-            log.warning("stopped_at_once", signal=number.name)
-            sys.stderr.flush()
-            os._exit(128 + number)
-        log.info("stop_requested", signal=number.name)
-        stopping.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    return stopping

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import grpc
 
+from dagengine import pem
 from dagengine.errors import SettingsError
 
-__all__ = ["Identity", "check_exposure", "is_loopback", "read_secret"]
+__all__ = ["Identity", "check_exposure", "is_loopback"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -28,18 +29,16 @@ class Identity:
 
     @classmethod
     def read(cls, *, certificate: Path | None, key: Path | None, ca: Path | None) -> Identity | None:
-        """The contents of the files, or None without any. SettingsError when one is missing or unreadable."""
+        """The contents of the files, or None without any. SettingsError when one is missing or cannot be used."""
         if certificate is None and key is None and ca is None:
             return None
-        if certificate is None or key is None:
+        files = pem.Files(certificate=certificate, key=key, ca=ca, prefix="DAGENGINE_TLS")
+        own, secret, signer = files.contents()
+        if own is None or secret is None:
             raise SettingsError(
                 "TLS takes a certificate and its key: set both DAGENGINE_TLS_CERT and DAGENGINE_TLS_KEY"
             )
-        return cls(
-            certificate=_read(certificate, "the TLS certificate"),
-            key=_read(key, "the TLS key"),
-            ca=_read(ca, "the TLS CA certificate") if ca is not None else None,
-        )
+        return cls(certificate=own, key=secret, ca=signer)
 
     def credentials(self) -> grpc.ServerCredentials:
         """What a gRPC server needs."""
@@ -73,18 +72,3 @@ def check_exposure(host: str, *, token: str | None, identity: Identity | None) -
             "or DAGENGINE_TOKEN_FILE to a secret that the orchestrator has too, or DAGENGINE_TLS_CERT, "
             "DAGENGINE_TLS_KEY and DAGENGINE_TLS_CA for mutual TLS, or listen on 127.0.0.1"
         )
-
-
-def read_secret(path: Path) -> str:
-    """The secret in a file, without white space around it. SettingsError when there is none."""
-    secret = _read(path, "the token file").decode(errors="replace").strip()
-    if not secret:
-        raise SettingsError(f"the token file {path} is empty")
-    return secret
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise SettingsError(f"cannot read {what} {path}: {exc.strerror}") from exc

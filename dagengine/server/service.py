@@ -14,7 +14,7 @@ from dagengine.errors import SettingsError, WireError
 from dagengine.server.host import Host
 from dagengine.server.security import Identity, check_exposure
 from dagengine.wire import limits
-from dagengine.wire.handshake import ProofError, ProtocolMismatch
+from dagengine.wire.handshake import Crowded, ProofError, ProtocolMismatch
 from dagengine.wire.v1 import session_pb2, session_pb2_grpc
 
 __all__ = ["EngineServer"]
@@ -124,6 +124,8 @@ def _status(error: WireError) -> grpc.StatusCode:
             return grpc.StatusCode.UNAUTHENTICATED
         case ProtocolMismatch():
             return grpc.StatusCode.FAILED_PRECONDITION
+        case Crowded():
+            return grpc.StatusCode.RESOURCE_EXHAUSTED
         case _:
             return grpc.StatusCode.INVALID_ARGUMENT
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
 
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -14,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator import errors
+from orchestrator import defaults, errors
 from orchestrator.api import events, openapi
 from orchestrator.api.bodies import Bodies
 from orchestrator.api.executions import Executions
@@ -27,13 +26,7 @@ from orchestrator.api.workflows import Workflows
 from orchestrator.problems import Misdirected
 from orchestrator.verbs import Verbs
 
-__all__ = ["DEFAULT_MAX_BODY", "DEFAULT_TRIGGER_WAIT", "create_app"]
-
-DEFAULT_MAX_BODY: Final = 8 * 1024 * 1024
-"""Bytes."""
-
-DEFAULT_TRIGGER_WAIT: Final = 30.0
-"""Seconds."""
+__all__ = ["create_app"]
 
 
 def create_app(
@@ -41,16 +34,18 @@ def create_app(
     *,
     metrics: Callable[[], bytes],
     readiness: Callable[[], list[str]],
+    health: Callable[[], list[str]],
     http_triggers: Callable[[str, str], str | None],
     token: SecretStr | None = None,
     allowed_hosts: Collection[str] = (),
-    max_body: int = DEFAULT_MAX_BODY,
-    trigger_wait: float = DEFAULT_TRIGGER_WAIT,
+    max_body: int = defaults.MAX_BODY,
+    trigger_wait: float = defaults.TRIGGER_WAIT,
     heartbeat: float = events.HEARTBEAT,
 ) -> FastAPI:
     """The REST interface over `verbs`.
 
-    `metrics` gives the Prometheus text; `readiness` the reasons why executions cannot be taken now (empty: ready);
+    `metrics` gives the Prometheus text; `readiness` the reasons why executions cannot be taken now (empty: ready),
+    `health` those why the process should be started anew (empty: it is well);
     `http_triggers` the reference that a method and path start, or None. With `token`, all but health and readiness
     need it. `allowed_hosts` are names (without port) beyond loopback names and IP addresses. `max_body` is in bytes;
     `trigger_wait` (longest wait of an HTTP trigger) and `heartbeat` (of event streams) are in seconds.
@@ -65,7 +60,7 @@ def create_app(
         *Executions(verbs, bodies, waiting).operations(),
         *events.Events(verbs, waiting, heartbeat=heartbeat).operations(),
         *Workflows(verbs, bodies).operations(),
-        *System(verbs, metrics=metrics, readiness=readiness).operations(),
+        *System(verbs, metrics=metrics, readiness=readiness, health=health).operations(),
     )
     # The pages that FastAPI would offer load scripts from elsewhere; the description itself is at /openapi.json.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url="/openapi.json")

@@ -33,7 +33,8 @@ HEARTBEAT: Final = 15.0
 """Seconds of silence after which a comment is sent."""
 
 _AHEAD: Final = 256
-"""Events taken from the verbs before they are written."""
+_AHEAD_BYTES: Final = 1 << 20
+"""Events taken from the verbs before they are written: how many, and how large together, unless one is by itself."""
 
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -123,7 +124,7 @@ class EventStream:
         self._execution = execution
         self._after = after
         self._heartbeat = heartbeat
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
+        self._ahead = _Ahead()
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Write the stream. Ends without `event: end` when it is cut by an error or by the server's stop."""
@@ -146,7 +147,7 @@ class EventStream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _take(self) -> None:
-        put = self._queue.put
+        put = self._ahead.put
         try:
             async for view in self._verbs.events(self._execution, after=self._after):
                 await put(event(view))
@@ -155,23 +156,54 @@ class EventStream:
                 await put(b"event: end\ndata: %s\n\n" % msgspec.json.encode(ended))
         except Exception:
             _log.exception("event_stream_cut", execution=self._execution)
-        await put(None)
+        self._ahead.end()
 
     async def _write(self, send: Send) -> None:
-        queue = self._queue
         while True:
             try:
                 async with asyncio.timeout(self._heartbeat):
-                    batch = [await queue.get()]
+                    body = await self._ahead.take()
             except TimeoutError:
-                await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
-                continue
-            while not queue.empty():
-                batch.append(queue.get_nowait())
-            body = b"".join(item for item in batch if item is not None)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            if batch[-1] is None:
+                body = b": still here\n\n"
+            if not body:
                 return
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+class _Ahead:
+    """Events between the task that takes them from the verbs and the one that writes them."""
+
+    def __init__(self) -> None:
+        self._events: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+
+    async def put(self, event: bytes) -> None:
+        """Add an event once there is room for it. An empty buffer has room for any."""
+        while self._events and (len(self._events) >= _AHEAD or self._size + len(event) > _AHEAD_BYTES):
+            self._emptied.clear()
+            await self._emptied.wait()
+        self._events.append(event)
+        self._size += len(event)
+        self._filled.set()
+
+    def end(self) -> None:
+        """No event comes after those that were put."""
+        self._ended = True
+        self._filled.set()
+
+    async def take(self) -> bytes:
+        """All events there are, once there is one; nothing when the last one was taken."""
+        await self._filled.wait()
+        taken = b"".join(self._events)
+        self._events.clear()
+        self._size = 0
+        if not self._ended:
+            self._filled.clear()
+        self._emptied.set()
+        return taken
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -16,7 +16,7 @@ from orchestrator.api.parameters import flag, integer, seconds, text, words
 from orchestrator.api.waiting import Waiting
 from orchestrator.api.workflows import referred
 from orchestrator.errors import RequestError
-from orchestrator.store.base import TERMINAL, Status
+from orchestrator.store.base import PAGE_BYTES, TERMINAL, Status
 from orchestrator.verbs import ExecutionPage, ExecutionView, Verbs
 from orchestrator.views import CancelRequest, FactList, LogList, StartRequest
 
@@ -35,6 +35,10 @@ _NO_REASON: Final = CancelRequest()
 _WAIT: Final = flag("wait", "Answer once the execution has ended, or after `timeout`.")
 _TIMEOUT: Final = seconds("timeout", "Longest time to wait, in seconds.", high=MAX_WAIT, default=DEFAULT_WAIT)
 _AFTER: Final = "Only those after this position."
+_PAGES: Final = (
+    f"A page ends at `limit`, or sooner: it holds no more than {PAGE_BYTES >> 20} MiB, unless its first item does. "
+    "Go on after its last item until a page is empty."
+)
 _ENDED: Final = Answer(description="The execution.", schema=ExecutionView, example=examples.EXECUTION)
 
 
@@ -99,7 +103,7 @@ class Executions:
                     "not-found",
                     "invalid-inputs",
                     "overloaded",
-                    "no-engine",
+                    "conflict",
                     "body-too-large",
                     "unsupported-media-type",
                 ],
@@ -172,6 +176,7 @@ class Executions:
                 path="/api/v1/executions/{id}/facts",
                 tag="executions",
                 summary="Read what happened in an execution",
+                description=_PAGES,
                 endpoint=self.facts,
                 query=[integer("after", _AFTER), limit],
                 answers={200: Answer(description="Facts.", schema=FactList, example={"items": [examples.FACT]})},
@@ -183,6 +188,7 @@ class Executions:
                 path="/api/v1/executions/{id}/logs",
                 tag="executions",
                 summary="Read what the nodes of an execution printed",
+                description=_PAGES,
                 endpoint=self.logs,
                 query=[text("node", "Only lines of this node."), integer("after", _AFTER), limit],
                 answers={200: Answer(description="Lines.", schema=LogList, example={"items": [examples.LOG]})},

@@ -39,7 +39,7 @@ PUBLIC_PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 _MAX_HOSTS_KEPT: Final = 256
-_LINGER: Final = 1.0
+_LINGER: Final = 5.0
 """Seconds for which the rest of a refused body is thrown away, so that its sender gets to read the refusal."""
 
 _log = structlog.get_logger(__name__)

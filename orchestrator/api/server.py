@@ -13,7 +13,7 @@ import math
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,10 +21,12 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from dagengine import pem
 from dagengine.errors import SettingsError
+from orchestrator import defaults
 from orchestrator.api.waiting import Waiting
 
-__all__ = ["Serving", "TLS", "bind", "serve", "start"]
+__all__ = ["Serving", "TLS", "bind", "start"]
 
 _KEEP_ALIVE: Final = 75
 """Seconds for which an idle connection stays open: longer than clients keep theirs."""
@@ -107,13 +109,22 @@ async def start(
     port: int = 0,
     listener: socket.socket | None = None,
     tls: TLS | None = None,
-    grace: float = 10.0,
+    grace: float = defaults.GRACE,
 ) -> Serving:
     """Serve `app` (made by `create_app`) on `listener`, or else on `host`:`port`; returns once it takes requests.
 
     `stop` waits up to `grace` seconds for requests under way. Raises SettingsError when the address or the TLS files
     cannot be used.
     """
+    if tls is not None:
+        files = pem.Files(
+            certificate=tls.certificate,
+            key=tls.key,
+            ca=tls.client_ca,
+            prefix="HTTP_TLS",
+            ca_setting="HTTP_TLS_CLIENT_CA",
+        )
+        await asyncio.to_thread(files.check)
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -129,10 +140,7 @@ async def start(
         ssl_ca_certs=str(tls.client_ca) if tls and tls.client_ca else None,
         ssl_cert_reqs=ssl.CERT_REQUIRED if tls and tls.client_ca else ssl.CERT_NONE,
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as exc:
-        raise SettingsError(f"cannot use the TLS files {tls}: {exc}") from exc
+    config.load()
     listener = listener or bind(host, port)
     # Inherited by the connections; without it, asyncio's answers of two writes wait 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -145,21 +153,3 @@ async def start(
         ready.cancel()
         await task  # raises what kept it from starting
     return serving
-
-
-@contextlib.asynccontextmanager
-async def serve(
-    app: FastAPI,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    listener: socket.socket | None = None,
-    tls: TLS | None = None,
-    grace: float = 10.0,
-) -> AsyncIterator[Serving]:
-    """`start` and `stop` around a block."""
-    serving = await start(app, host=host, port=port, listener=listener, tls=tls, grace=grace)
-    try:
-        yield serving
-    finally:
-        await serving.stop()

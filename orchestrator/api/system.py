@@ -21,13 +21,22 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 class System:
     """Engines, health, readiness and metrics.
 
-    `readiness` gives the reasons why executions cannot be taken now, `metrics` the Prometheus text.
+    `readiness` gives the reasons why executions cannot be taken now, `health` those why the process should be started
+    anew, `metrics` the Prometheus text.
     """
 
-    def __init__(self, verbs: Verbs, *, metrics: Callable[[], bytes], readiness: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        verbs: Verbs,
+        *,
+        metrics: Callable[[], bytes],
+        readiness: Callable[[], list[str]],
+        health: Callable[[], list[str]],
+    ) -> None:
         self._verbs = verbs
         self._metrics = metrics
         self._readiness = readiness
+        self._health = health
 
     def operations(self) -> Sequence[Operation]:
         """What this part of the interface offers."""
@@ -53,9 +62,16 @@ class System:
                 method="GET",
                 path="/healthz",
                 tag="system",
-                summary="Is the process alive?",
+                summary="Is the process well?",
                 endpoint=self.health,
-                answers={200: Answer(description="It is.", schema=Health, example={"status": "ok"})},
+                answers={
+                    200: Answer(description="It is.", schema=Health, example={"status": "ok"}),
+                    503: Answer(
+                        description="It should be started anew, for these reasons.",
+                        schema=Health,
+                        example={"status": "broken", "reasons": ["the task 'cron' has died; the log tells why"]},
+                    ),
+                },
                 public=True,
             ),
             Operation(
@@ -97,7 +113,10 @@ class System:
         return json_response(EngineList(items=await self._verbs.engines()))
 
     async def health(self, _request: Request, _query: dict[str, Any]) -> Response:
-        """Answers as long as the process does."""
+        """200 as long as the process does what it should, else 503 with the reasons."""
+        reasons = self._health()
+        if reasons:
+            return json_response(Health(status="broken", reasons=reasons), status=503)
         return json_response(Health())
 
     async def ready(self, _request: Request, _query: dict[str, Any]) -> Response:

@@ -83,7 +83,7 @@ class Triggers:
                     "invalid-inputs",
                     "execution-failed",
                     "overloaded",
-                    "no-engine",
+                    "conflict",
                     "body-too-large",
                     "unsupported-media-type",
                 ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -10,9 +9,6 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dagengine.errors import SpecError
-from dagengine.spec import document as documents
-from dagengine.spec.model import Document
 from orchestrator.api import examples
 from orchestrator.api.bodies import DOCUMENT_TYPES, Bodies
 from orchestrator.api.operations import Answer, Body, Operation, json_response
@@ -152,10 +148,8 @@ class Workflows:
 
     async def put(self, request: Request, query: dict[str, Any]) -> Response:
         """Register the document in the body if it is the one that the path names."""
-        text = await self._bodies.document(request)
-        with contextlib.suppress(SpecError):  # the registry reports it, with its own checks besides
-            _compare(documents.read(text), request.path_params["id"], query["version"])
-        return _registered(await self._verbs.apply(text))
+        expected = referred(request, query["version"])
+        return _registered(await self._verbs.apply(await self._bodies.document(request), expected=expected))
 
     async def delete(self, request: Request, query: dict[str, Any]) -> Response:
         """Remove one version or all."""
@@ -167,14 +161,3 @@ class Workflows:
 def _registered(registration: Registration) -> Response:
     location = f"/api/v1/workflows/{quote(registration.id)}?version={quote(registration.version)}"
     return json_response(registration, status=201 if registration.created else 200, location=location)
-
-
-def _compare(document: Document, workflow: str, version: str | None) -> None:
-    if document.id != workflow:
-        raise RequestError(
-            f"the path names the workflow {workflow!r}, but the document's metadata.id is {document.id!r}"
-        )
-    if version is not None and document.version != version:
-        raise RequestError(
-            f"the query says version={version!r}, but the document's metadata.version is {document.version!r}"
-        )

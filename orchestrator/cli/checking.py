@@ -22,6 +22,8 @@ class _Verdict:
     nodes: int = 0
     summary: str = ""
     problems: tuple[errors.Problem, ...] = ()
+    omitted: int = 0
+    """Problems beyond those."""
 
 
 def check(names: Sequence[str], form: Format) -> int:
@@ -37,9 +39,9 @@ def check(names: Sequence[str], form: Format) -> int:
 
 def _judge(name: str) -> _Verdict:
     try:
-        loaded = documents.load(name)
+        loaded = documents.load(name, registrable=True)
     except errors.SpecError as exc:
-        return _Verdict(file=name, valid=False, summary=exc.summary, problems=exc.problems)
+        return _Verdict(file=name, valid=False, summary=exc.summary, problems=exc.problems, omitted=exc.omitted)
     document = loaded.document
     return _Verdict(file=name, valid=True, workflow=document.reference, nodes=len(document.spec.nodes))
 
@@ -50,7 +52,8 @@ def _lines(verdict: _Verdict) -> str:
         return f"{verdict.file}: {verdict.workflow} is valid ({count})"
     if not verdict.problems:
         return verdict.summary
-    return "\n".join(_line(verdict.file, problem) for problem in verdict.problems)
+    more = [f"{verdict.file}: … and {verdict.omitted:,} more problems"] if verdict.omitted else []
+    return "\n".join([*(_line(verdict.file, problem) for problem in verdict.problems), *more])
 
 
 def _line(file: str, problem: errors.Problem) -> str:

@@ -25,13 +25,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from dagengine.errors import SettingsError
 from orchestrator import errors
 
-__all__ = ["Cluster", "Engine"]
+__all__ = ["STOP_LIMIT", "Cluster", "Engine"]
 
 _CHILD: Final = (sys.executable, "-m", "orchestrator.cli.child")
 _START_LIMIT: Final = 30.0
-_STOP_LIMIT: Final = 15.0
+STOP_LIMIT: Final = 15.0
+"""Seconds that the orchestrator, and then the engines, get to end by themselves."""
 _KEPT_LINES: Final = 20
 
 LineSink = Callable[[str, str], None]
@@ -62,7 +64,8 @@ class Cluster:
     """Starts on `async with`, and stops everything when the block is left.
 
     `port` 0 takes a free one. With `data`, the store is kept in that directory; without, it goes with the cluster.
-    `environment` is added to that of the processes. Raises TransportError when a process does not start.
+    `environment` is added to that of the processes. Raises SettingsError when `data` cannot be such a directory,
+    TransportError when a process does not start.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Cluster:
         return f"Cluster(url={self.url!r}, engines={self.engines!r})"
 
     async def __aenter__(self) -> Cluster:
+        directory = self._directory()
         try:
             names = [f"engine-{number}" for number in range(1, self._wanted + 1)]
             children = await asyncio.gather(*map(self._start_engine, names))
@@ -100,7 +104,7 @@ class Cluster:
                 )
                 for child in children
             ]
-            orchestrator = await self._start_orchestrator()
+            orchestrator = await self._start_orchestrator(directory)
             self.url = str(orchestrator.announced["url"])
         except BaseException:
             await self._stop()
@@ -109,6 +113,11 @@ class Cluster:
 
     async def __aexit__(self, *_exc: object) -> None:
         await self._stop()
+
+    def kill(self) -> None:
+        """End every process at once. What `async with` still has to clean up takes no time then."""
+        for child in self._children:
+            _kill(child)
 
     async def broken(self) -> str:
         """Wait until a process ends that nobody told to; what happened, in words."""
@@ -124,11 +133,18 @@ class Cluster:
     async def _start_engine(self, name: str) -> _Child:
         return await self._start(name, ["dag-engine", f"--id={name}", "--host=127.0.0.1", "--port=0"])
 
-    async def _start_orchestrator(self) -> _Child:
-        directory = self._data
-        if directory is None:
-            directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="dagengine-")))
-        directory.mkdir(parents=True, exist_ok=True)
+    def _directory(self) -> Path:
+        """Where the store goes, made if it is not there."""
+        if self._data is None:
+            return Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="dagengine-")))
+        try:
+            self._data.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            why = "it is a file" if self._data.is_file() else exc.strerror
+            raise SettingsError(f"{self._data} cannot be the directory of the store: {why}") from exc
+        return self._data
+
+    async def _start_orchestrator(self, directory: Path) -> _Child:
         addresses = ",".join(engine.address for engine in self.engines)
         command = [
             "dag-orchestrator",
@@ -202,12 +218,18 @@ async def _stop(child: _Child) -> None:
     with contextlib.suppress(ProcessLookupError):
         child.process.send_signal(signal.SIGTERM)
     try:
-        await asyncio.wait_for(child.process.wait(), _STOP_LIMIT)
+        await asyncio.wait_for(child.process.wait(), STOP_LIMIT)
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            child.process.kill()
+        _kill(child)
         await child.process.wait()
     await asyncio.gather(*child.readers)
+
+
+def _kill(child: _Child) -> None:
+    """End a process and those that it started."""
+    if child.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.process.pid, signal.SIGKILL)
 
 
 def _ending(code: int | None) -> str:

@@ -10,10 +10,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dagengine import errors
+from dagengine import errors, secret
 from orchestrator.cli import profile
 
 if TYPE_CHECKING:
+    import ssl
+
+    from orchestrator.cli.access import Access
     from orchestrator.client import Client
 
 __all__ = ["DEFAULT_SERVER", "client", "resolve"]
@@ -31,35 +34,43 @@ def resolve(server: str | None, token: str | None, token_file: str | None) -> tu
         os.environ.get("DAGENGINE_TOKEN_FILE"),
         "DAGENGINE_TOKEN and DAGENGINE_TOKEN_FILE",
     )
-    saved = profile.load() if server is None or found is None else None
+    saved = profile.load() if server is None else None
     url = server or (saved.server if saved else DEFAULT_SERVER)
     url = (url if "://" in url else f"http://{url}").rstrip("/")
-    if found is None and saved is not None and saved.server == url:
-        found = saved.token
+    if found is None and (known := profile.find(url)) is not None:
+        found = known.token
     return url, found
 
 
 def _given(token: str | None, token_file: str | None, names: str) -> str | None:
     if token and token_file:
         raise errors.SettingsError(f"both {names} are given: which one holds? Give one of them")
-    return token or (_read_token(token_file) if token_file else None)
+    return token or (secret.read(Path(token_file)) if token_file else None)
 
 
-def client(server: str | None, token: str | None, token_file: str | None) -> Client:
-    """A client of the orchestrator that `resolve` finds; not yet open."""
+def client(access: Access) -> Client:
+    """A client of the orchestrator that `resolve` finds; not yet open. SettingsError when TLS files cannot be used."""
     from orchestrator.client import Client
 
-    url, found = resolve(server, token, token_file)
-    return Client(url, token=found)
+    url, found = resolve(access.server, access.token, access.token_file)
+    return Client(url, token=found, tls=_tls(access) if url.startswith("https:") else None)
 
 
-def _read_token(name: str) -> str:
-    try:
-        token = Path(name).read_text(encoding="ascii").strip()
-    except OSError as exc:
-        raise errors.SettingsError(f"the token file {name} cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise errors.SettingsError(f"the token file {name} does not hold a token") from exc
-    if not token:
-        raise errors.SettingsError(f"the token file {name} is empty")
-    return token
+def _tls(access: Access) -> ssl.SSLContext | None:
+    """How to know the orchestrator, and to be known by it; None for what is usual."""
+    if not (access.tls_ca or access.tls_cert or access.tls_key):
+        return None
+    import ssl
+
+    from dagengine import pem
+
+    files = pem.Files(
+        certificate=Path(access.tls_cert) if access.tls_cert else None,
+        key=Path(access.tls_key) if access.tls_key else None,
+        ca=Path(access.tls_ca) if access.tls_ca else None,
+        prefix="DAGCTL_TLS",
+    )
+    files.check()
+    context = ssl.create_default_context(cafile=files.ca)
+    files.load_into(context)
+    return context

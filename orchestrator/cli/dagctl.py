@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-import typer
-from typer.core import TyperGroup
+try:
+    import typer
+    from typer.core import TyperGroup
 
-from orchestrator.cli import failures
-from orchestrator.cli.commands import change, dev, local, look
+    from orchestrator.cli import failures
+    from orchestrator.cli.commands import change, dev, local, look
+except KeyboardInterrupt:  # Ctrl-C when nothing has begun yet: as silent as one that comes later
+    sys.exit(130)
 
 __all__ = ["app", "main"]
 
@@ -74,6 +77,8 @@ def _build() -> typer.Typer:
     _add(root, local.run, local.validate, local.graph, local.schema, dev.dev, change.apply, change.start)
     get = _group("List workflows, executions or engines.", "dagctl get executions --status failed")
     _add(get, look.workflows, look.executions, look.engines)
+    for singular, command in (("workflow", look.workflows), ("execution", look.executions), ("engine", look.engines)):
+        get.command(name=singular, hidden=True)(command)
     root.add_typer(get, name="get")
     describe = _group("Tell everything about a workflow or an execution.", "dagctl describe workflow weather")
     describe.command(name="workflow")(look.describe_workflow)

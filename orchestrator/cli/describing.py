@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orchestrator.cli import drawing, following, lists, plan, printing, progress, report
+from orchestrator.cli import drawing, following, lists, plan, printing, progress, report, waiting
 from orchestrator.cli.options import Format
 
 if TYPE_CHECKING:
@@ -74,16 +74,17 @@ def _inputs(inputs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
 def execution(client: Client, identity: str, form: Format) -> None:
     """Print one execution with the state of each of its nodes."""
 
-    async def fetch() -> tuple[ExecutionView, progress.Board]:
+    async def fetch() -> tuple[ExecutionView, progress.Board, str]:
         async with client:
             view = await client.execution(identity)
-            return view, await following.load_board(client, view)
+            return view, await following.load_board(client, view), await waiting.explained(client, view)
 
-    view, board = asyncio.run(fetch())
+    view, board, why = asyncio.run(fetch())
     if form is not Format.TABLE:
-        printing.structured({"execution": view, "nodes": _plain_nodes(board)}, form)
+        cancelled = {"cancel_reason": board.cancelled_because} if board.cancelled_because else {}
+        printing.structured({"execution": view, **cancelled, "nodes": _plain_nodes(board)}, form)
         return
-    blocks = [_pairs(_execution_facts(view)), _nodes(board)]
+    blocks = [_pairs(_execution_facts(view, board, why)), _nodes(board)]
     if view.inputs:
         blocks.append("Inputs:\n" + _indent(_pairs((name, _short(value)) for name, value in view.inputs.items())))
     if view.outputs:
@@ -93,12 +94,13 @@ def execution(client: Client, identity: str, form: Format) -> None:
     printing.write("\n".join(blocks))
 
 
-def _execution_facts(view: ExecutionView) -> list[tuple[str, str]]:
+def _execution_facts(view: ExecutionView, board: progress.Board, why: str) -> list[tuple[str, str]]:
     return [
         ("Execution", view.id),
         ("Workflow", f"{view.workflow}@{view.version}"),
         ("Status", printing.colored(view.status)),
-        ("Waiting on", view.waiting_on or ""),
+        ("Waiting", why),
+        ("Cancel reason", board.cancelled_because),
         ("Engine", f"{view.engine} (epoch {view.epoch})" if view.engine else ""),
         ("Trigger", view.trigger),
         ("Created", _when(view.created_at)),

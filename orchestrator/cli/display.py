@@ -29,6 +29,9 @@ class Display(Protocol):
     def log(self, line: LogLine) -> None:
         """Show a line that a node printed. May be called from any thread."""
 
+    def say(self, text: str) -> None:
+        """Show a line about the execution that no fact tells, such as why it does not begin."""
+
 
 def choose(board: progress.Board, *, quiet: bool, stream: TextIO | None = None) -> Display:
     """The display that suits standard error (or `stream`)."""
@@ -60,6 +63,10 @@ class Silent:
 
     def log(self, line: LogLine) -> None:
         self.out.write(log_text(line) + "\n")
+
+    def say(self, text: str) -> None:
+        self.out.write(text + "\n")
+        self.out.flush()
 
 
 class Plain(Silent):

@@ -16,9 +16,10 @@ from dagengine import errors
 
 if TYPE_CHECKING:
     from dagengine.spec.builder import Workflow
+    from dagengine.spec.document import Check
     from dagengine.spec.model import Document
 
-__all__ = ["Loaded", "expand", "load"]
+__all__ = ["Loaded", "expand", "is_file", "load"]
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -32,19 +33,29 @@ class Loaded:
     runnable: Document | Workflow
 
 
-def load(name: str) -> Loaded:
+def load(name: str, *, registrable: bool = False) -> Loaded:
     """The workflow in `name`: a file, `-` for standard input, or `module.py:variable` (`workflow` if left out).
 
-    Raises SpecError with every error of it.
+    Raises SpecError with every error of it; with `registrable`, also with what an orchestrator would refuse whatever
+    else is registered there.
     """
+    checks = _checks(registrable)
     path, _, variable = name.partition(".py:")
     if variable or name.endswith(".py"):
-        return _from_python(name, Path(f"{path}.py" if variable else name), variable or "workflow")
-    from dagengine import app
+        return _from_python(name, Path(f"{path}.py" if variable else name), variable or "workflow", checks)
+    from dagengine.spec import document as reading
 
     shown = "standard input" if name == "-" else name
-    document = app.read_workflow(_read(name), name=shown)
+    content = _read(name)
+    if name.endswith(".json"):
+        _check_json(content, name)
+    document = reading.read(content, source=shown, checks=checks)
     return Loaded(name=shown, document=document, runnable=document)
+
+
+def is_file(name: str) -> bool:
+    """Whether `name` is the name of a document or Python file that is there."""
+    return name.endswith((*_SUFFIXES, ".py")) and Path(name).is_file()
 
 
 def expand(names: Sequence[str]) -> Iterator[str]:
@@ -59,6 +70,28 @@ def expand(names: Sequence[str]) -> Iterator[str]:
         yield from inside
 
 
+def _check_json(content: str, name: str) -> None:
+    """Whoever reads a file of that name elsewhere reads JSON: what only YAML allows is refused."""
+    from dagengine.spec import document as reading
+    from dagengine.spec import json_text
+    from dagengine.spec.source import FatalError
+
+    try:
+        json_text.parse(content.removeprefix("\ufeff"))
+    except FatalError as exc:
+        raise reading.error(name, [exc.problem]) from exc
+
+
+def _checks(registrable: bool) -> Sequence[Check]:
+    from dagengine.executors.lua.check import check as lua
+
+    if not registrable:
+        return (lua,)
+    from orchestrator.triggers import cron, http
+
+    return (lua, cron.check, http.check)
+
+
 def _read(name: str) -> str:
     try:
         return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
@@ -68,16 +101,19 @@ def _read(name: str) -> str:
         raise errors.SpecError(f"{name} is not UTF-8 text (byte {exc.start})") from exc
 
 
-def _from_python(name: str, path: Path, variable: str) -> Loaded:
-    from dagengine import app
+def _from_python(name: str, path: Path, variable: str, checks: Sequence[Check]) -> Loaded:
+    from dagengine.spec import document as reading
     from dagengine.spec.builder import Workflow
     from dagengine.spec.model import Document
 
     if not path.is_file():
         raise errors.SpecError(f"{path} cannot be read: no such file")
     found = vars(_run(path)).get(variable)
-    if isinstance(found, (Workflow, Document)):
-        return Loaded(name=name, document=app.read_workflow(found), runnable=found)
+    if isinstance(found, Workflow):
+        return Loaded(name=name, document=found.build(checks=checks), runnable=found)
+    if isinstance(found, Document):
+        document = reading.from_dict(found.to_dict(), source=name, checks=checks)
+        return Loaded(name=name, document=document, runnable=found)
     what = "has no variable" if found is None else f"has a {type(found).__name__}, not a workflow, as"
     raise errors.SpecError(f"{path} {what} `{variable}`; name another one with {path}:VARIABLE")
 

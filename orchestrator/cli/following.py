@@ -8,7 +8,7 @@ import msgspec
 
 from dagengine.events import facts
 from orchestrator import errors
-from orchestrator.cli import display, plan, progress
+from orchestrator.cli import display, plan, progress, waiting
 
 if TYPE_CHECKING:
     from orchestrator.verbs import ExecutionView, Verbs
@@ -44,5 +44,10 @@ async def load_board(verbs: Verbs, view: ExecutionView) -> progress.Board:
 async def follow(verbs: Verbs, empty: progress.Board, *, quiet: bool = False) -> None:
     """Show the facts of an execution as they are committed, until it has ended."""
     with display.choose(empty, quiet=quiet) as shown:
-        async for item in verbs.events(empty.execution):
-            shown.fact(facts.decode(bytes(item.fact)))
+        async with waiting.told(verbs, empty.execution, shown.say):
+            await _show(verbs, empty.execution, shown)
+
+
+async def _show(verbs: Verbs, execution: str, shown: display.Display) -> None:
+    async for item in verbs.events(execution):
+        shown.fact(facts.decode(bytes(item.fact)))

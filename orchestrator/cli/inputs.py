@@ -27,11 +27,16 @@ def gather(pairs: Sequence[str], inputs_file: str | None, declared: Mapping[str,
     """
     values = _from_file(inputs_file) if inputs_file is not None else {}
     problems: list[errors.Problem] = []
+    typed: set[str] = set()
     for pair in pairs:
         name, equals, given = pair.partition("=")
         if not equals or not name:
             problems.append(errors.Problem(message=f"-i {pair}: expected NAME=VALUE, NAME=@FILE or NAME=@-"))
             continue
+        if name in typed:
+            problems.append(errors.Problem(path=name, message="given twice with -i: which value holds?"))
+            continue
+        typed.add(name)
         try:
             values[name] = _value(given, as_text=_is_text(declared.get(name, {})))
         except _UnreadableError as exc:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator import errors
-from orchestrator.cli import printing, progress
+from orchestrator.cli import following, printing, progress, waiting
 from orchestrator.cli.options import Format
 
 if TYPE_CHECKING:
@@ -56,19 +58,22 @@ def workflows(client: Client, reference: str | None, labels: str, form: Format) 
         )
         for view in found
     ]
-    printing.write(printing.table(("ID", "VERSION", "VERSIONS", "REGISTERED", "LABELS", "NAME"), rows))
+    _print("workflows", ("ID", "VERSION", "VERSIONS", "REGISTERED", "LABELS", "NAME"), rows)
 
 
 def executions(client: Client, execution: str | None, wanted: Wanted, form: Format) -> None:
     """Print one execution, or the newest ones."""
 
-    async def fetch() -> list[ExecutionView]:
+    async def fetch() -> tuple[list[ExecutionView], str]:
         async with client:
-            if execution is not None:
-                return [await client.execution(execution)]
-            return await _newest(client, wanted)
+            if execution is None:
+                return await _newest(client, wanted), ""
+            view = await client.execution(execution)
+            if form is not Format.TABLE or view.status != "cancelled":
+                return [view], ""
+            return [view], (await following.load_board(client, view)).cancelled_because
 
-    found = asyncio.run(fetch())
+    found, reason = asyncio.run(fetch())
     if form is not Format.TABLE:
         printing.structured(found if execution is None else found[0], form)
         return
@@ -77,13 +82,16 @@ def executions(client: Client, execution: str | None, wanted: Wanted, form: Form
             view.id,
             f"{view.workflow}@{view.version}",
             view.status,
-            view.engine or view.waiting_on or "",
+            view.engine or (f"waiting: {waiting.words(view.waiting_on)}" if view.waiting_on else ""),
             printing.ago(view.created_at, now()),
             execution_duration(view),
+            view.trigger,
+            *([reason] if reason else []),
         )
         for view in found
     ]
-    printing.write(printing.table(("ID", "WORKFLOW", "STATUS", "ENGINE", "CREATED", "DURATION"), rows))
+    headings = ("ID", "WORKFLOW", "STATUS", "ENGINE", "CREATED", "DURATION", "TRIGGER", *(["REASON"] if reason else []))
+    _print("executions", headings, rows, least=("TRIGGER", "DURATION", "ENGINE", "CREATED"))
 
 
 async def _newest(client: Client, wanted: Wanted) -> list[ExecutionView]:
@@ -137,4 +145,12 @@ def engines(client: Client, engine: str | None, form: Format) -> None:
         for view in found
     ]
     headings = ("ID", "ADDRESS", "STATE", "RUNNING", "STARTED", "EXECUTORS", "REASON")
-    printing.write(printing.table(headings, rows))
+    _print("engines", headings, rows, least=("EXECUTORS", "STARTED", "ADDRESS"))
+
+
+def _print(what: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, least: Sequence[str] = ()) -> None:
+    """Print a table, on a terminal without as many of the `least` important columns as it takes to fit its width."""
+    if rows:
+        printing.write(printing.table(headings, rows, least=least))
+    else:
+        sys.stderr.write(f"no {what}\n")

@@ -69,6 +69,9 @@ class Live:
     def log(self, line: LogLine) -> None:
         self._console.print(rich.text.Text(display.log_text(line), style="dim" if line.level == "debug" else ""))
 
+    def say(self, text: str) -> None:
+        self._console.print(rich.text.Text(text, style="yellow"))
+
     def _draw(self) -> rich.console.Group:
         now = _now() + (self._skew or 0)
         chosen, hidden = fitting(self.board, self._console.height - 4)

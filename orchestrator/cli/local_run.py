@@ -23,7 +23,13 @@ def run(loaded: Loaded, inputs: Mapping[str, Any], *, form: Format, logs: bool, 
         outputs = asyncio.run(_execute(loaded, inputs, board, stopped_by, logs=logs, quiet=quiet))
     except errors.ExecutionFailed as exc:
         failures.complain(report.explain(board) if board.ended else str(exc))
+        if form is not Format.TABLE:
+            printing.structured(report.failure(board, exc), form)
         return 128 + stopped_by[0] if stopped_by else failures.FAILURE
+    except errors.ExecutorError as exc:  # nothing ran; the message is for whoever calls
+        if form is not Format.TABLE:
+            printing.structured(report.failure(board, exc), form)
+        raise
     if form is Format.TABLE:
         printing.write(printing.value_block(outputs))
     else:
@@ -48,7 +54,7 @@ async def _execute(
         loop.call_soon_threadsafe(cancel.set)
         sys.stderr.write("cancelling; once more ends the process at once\n")
 
-    engine = app.DAGEngine(lua_thread=True)  # so that a script that does not end can be cancelled
+    engine = app.DAGEngine(lua="thread")  # so that a script that does not end can be cancelled
     with interrupts.first_then_kill(stop), display.choose(board, quiet=quiet) as shown:
         try:
             return await engine.run(

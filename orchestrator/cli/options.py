@@ -17,10 +17,7 @@ __all__ = [
     "InputsFile",
     "Output",
     "Quiet",
-    "Server",
     "ShowLogs",
-    "Token",
-    "TokenFile",
 ]
 
 
@@ -40,32 +37,6 @@ class GraphFormat(StrEnum):
 
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        envvar="DAGCTL_SERVER",
-        metavar="URL",
-        help="The orchestrator. Without it: the one that `dagctl dev` runs, else http://127.0.0.1:8080.",
-    ),
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        "--token",
-        metavar="TOKEN",
-        help="The orchestrator's token. Other users of this machine can see flags: prefer the variable "
-        "DAGENGINE_TOKEN, or a file.",
-    ),
-]
-TokenFile = Annotated[
-    str | None,
-    typer.Option(
-        "--token-file",
-        metavar="FILE",
-        help="A file that holds the token (or the variable DAGENGINE_TOKEN_FILE, naming one).",
-    ),
-]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(

@@ -15,7 +15,7 @@ __all__ = ["Plan", "Step", "read"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One node. `code` is the user's own source, empty where the executor has none."""
+    """One node. `code` is the user's own source, `function` the Python function it calls; empty where it has none."""
 
     id: str
     executor: str
@@ -23,6 +23,7 @@ class Step:
     foreach: str = ""
     when: str = ""
     code: str = ""
+    function: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,11 @@ class Plan:
     reference: str
     steps: tuple[Step, ...]
     inputs: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The Python functions that the nodes call, each once."""
+        return tuple(dict.fromkeys(step.function for step in self.steps if step.function))
 
     def code(self, node: str) -> str:
         """The source of a node, empty when it has none."""
@@ -57,4 +63,5 @@ def _step(node: Mapping[str, Any]) -> Step:
         foreach=node.get("foreach") or "",
         when=node.get("when") or "",
         code=executor.get("code", ""),
+        function=executor.get("function", "") if executor["type"] == "python" else "",
     )

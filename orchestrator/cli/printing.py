@@ -6,15 +6,18 @@ times in microseconds since the Unix epoch.
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.cli.options import Format
 
 __all__ = ["ago", "colored", "moment", "structured", "table", "text", "value_block", "write"]
 
+_GAP: Final = "   "
 _COLORS = {
     "succeeded": "32",
     "ready": "32",
@@ -45,18 +48,36 @@ def structured(value: Any, form: Format) -> None:
         write(json.format(encoded, indent=2).decode())
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell; nothing is cut. A word that is a status gets its colour on a terminal."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, least: Sequence[str] = ()) -> str:
+    """Columns as wide as their longest cell; nothing is cut. A word that is a status gets its colour on a terminal.
+
+    On a terminal that is too narrow, columns go whole: those that `least` names, the first one first.
+    """
     grid = [list(headings), *(["-" if cell == "" else cell for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in grid) for column in range(len(headings))]
+    for heading in least:
+        if _width(grid) <= _room():
+            break
+        gone = grid[0].index(heading)
+        grid = [[*row[:gone], *row[gone + 1 :]] for row in grid]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = []
     for position, row in enumerate(grid):
         cells = [
             (colored(cell) if position else cell) + " " * (width - len(cell))
             for cell, width in zip(row, widths, strict=True)
         ]
-        lines.append("   ".join(cells).rstrip())
+        lines.append(_GAP.join(cells).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _width(grid: Sequence[Sequence[str]]) -> int:
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _room() -> float:
+    """Columns of the terminal on standard output; without one there is no end of them."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
 
 
 def colored(word: str) -> str:
@@ -73,7 +94,7 @@ def ago(at: int | None, now: int) -> str:
         return ""
     seconds = max(0, now - at) // 1_000_000
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if seconds >= 2 * size:
+        if seconds >= size:
             return f"{seconds // size}{unit} ago"
     return f"{seconds}s ago"
 

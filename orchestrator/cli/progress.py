@@ -70,6 +70,8 @@ class Board:
     execution: str = ""
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"] = "queued"
     cancelling: bool = False
+    cancelled_because: str = ""
+    """The reason that was given with the request to cancel."""
     started_at: int | None = None
     finished_at: int | None = None
     outputs: bytes | None = None
@@ -105,13 +107,14 @@ class Board:
             case facts.ExecutionStarted():
                 self.execution, self.started_at, self.status = fact.execution, fact.at, "running"
             case facts.CancelRequested():
-                self.cancelling = True
+                self.cancelling, self.cancelled_because = True, fact.reason
             case facts.ExecutionSucceeded():
                 self.status, self.finished_at, self.outputs = "succeeded", fact.at, bytes(fact.outputs)
             case facts.ExecutionFailed():
                 self.status, self.finished_at, self.error = "failed", fact.at, fact.error
             case facts.ExecutionCancelled():
                 self.status, self.finished_at = "cancelled", fact.at
+                self.cancelled_because = fact.reason or self.cancelled_because
             case _:
                 self._apply_to_node(fact, self.nodes.setdefault(fact.node, NodeProgress(id=fact.node)))
 

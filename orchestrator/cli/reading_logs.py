@@ -6,12 +6,14 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dagengine.executors.base import LogLine
-from orchestrator.cli import display, printing
+from orchestrator import errors
+from orchestrator.cli import display, following, printing
 from orchestrator.cli.options import Format
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Wanted", "print_logs"]
 
 _PAGE: Final = 1_000
+_NAMED: Final = 20
+"""Most nodes that a message names."""
 _PAUSE: Final = 0.5
 """Seconds between two looks at an execution that prints nothing."""
 
@@ -34,14 +38,26 @@ class Wanted:
 
 
 def print_logs(client: Client, execution: str, wanted: Wanted, form: Format) -> None:
-    """Print the lines there are; with `follow`, also those to come, until the execution has ended."""
+    """Print the lines there are; with `follow`, also those to come, until the execution has ended.
+
+    Raises NotFound when there is no such execution, or no such node in it.
+    """
 
     async def read() -> None:
         async with client:
+            if wanted.node is not None:
+                await _check_node(client, execution, wanted.node)
             async for line in _lines(client, execution, wanted):
                 _print(line, wanted, form)
 
     asyncio.run(read())
+
+
+async def _check_node(client: Client, execution: str, node: str) -> None:
+    board = await following.board(client, await client.execution(execution))
+    if board.nodes and node not in board.nodes:  # none are known where its version was deleted
+        shown = ", ".join(islice(board.nodes, _NAMED)) + (", …" if len(board.nodes) > _NAMED else "")
+        raise errors.NotFound(f"{board.plan.reference} has no node '{node}'; it has {shown}")
 
 
 async def _lines(client: Client, execution: str, wanted: Wanted) -> AsyncIterator[msgspec.Raw]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dagengine import errors
+from orchestrator import errors as orchestrator_errors
 from orchestrator.cli import documents, printing
 from orchestrator.cli.options import Format
 
@@ -35,7 +36,7 @@ def _load_all(names: Sequence[str]) -> list[documents.Loaded]:
     wrong: list[errors.SpecError] = []
     for name in documents.expand(names):
         try:
-            loaded.append(documents.load(name))
+            loaded.append(documents.load(name, registrable=True))
         except errors.SpecError as exc:
             wrong.append(exc)
     if wrong:
@@ -45,7 +46,37 @@ def _load_all(names: Sequence[str]) -> list[documents.Loaded]:
 
 async def _apply(client: Client, loaded: Sequence[documents.Loaded]) -> list[Registration]:
     async with client:
-        return [await client.apply(item.document) for item in loaded]
+        await _check_versions(client, loaded)
+        done: list[Registration] = []
+        for item in loaded:
+            try:
+                done.append(await client.apply(item.document))
+            except (errors.SpecError, orchestrator_errors.OrchestratorError) as exc:
+                created = ", ".join(f"{one.id}@{one.version}" for one in done if one.created)
+                outcome = f"registered before it: {created}" if created else "nothing was registered"
+                raise type(exc)(f"{item.name}: {exc}; {outcome}") from exc
+        return done
+
+
+async def _check_versions(client: Client, loaded: Sequence[documents.Loaded]) -> None:
+    """Raise VersionConflict when one of the versions is known with another content, there or among the documents."""
+    seen: dict[str, documents.Loaded] = {}
+    for item in loaded:
+        reference, digest = item.document.reference, item.document.digest
+        if seen.setdefault(reference, item).document.digest != digest:
+            raise orchestrator_errors.VersionConflict(
+                f"{item.name}: {reference} is in {seen[reference].name} too, with another content; "
+                "nothing was registered"
+            )
+        try:
+            known = await client.workflow(reference)
+        except orchestrator_errors.NotFound:
+            continue
+        if known.digest != digest:
+            raise orchestrator_errors.VersionConflict(
+                f"{item.name}: {reference} is registered already with another content: give this one a higher version; "
+                "nothing was registered"
+            )
 
 
 def cancel(client: Client, execution: str, reason: str, form: Format) -> None:

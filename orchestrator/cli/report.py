@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
+from dagengine.errors import DAGEngineError
 from orchestrator.cli import progress
 
-__all__ = ["explain"]
+__all__ = ["explain", "failure"]
 
 _SHOWN: Final = 10
 
@@ -26,8 +27,27 @@ def explain(board: progress.Board) -> str:
     return "\n".join(lines)
 
 
+def failure(board: progress.Board, exc: DAGEngineError) -> dict[str, Any]:
+    """The same for programs: `error` is what ended the execution, `nodes` the state of each node by its id."""
+    kind = board.error.type if board.error is not None else type(exc).__name__
+    message = board.error.message if board.error is not None else board.cancelled_because or str(exc)
+    return {
+        "error": {
+            "type": kind,
+            "message": message,
+            "status": board.status if board.ended else "failed",
+            "execution": board.execution,
+        },
+        "nodes": {
+            node.id: {"state": node.phase, "attempt": node.attempt, "note": node.note} for node in board.nodes.values()
+        },
+    }
+
+
 def _ended(board: progress.Board) -> str:
-    return {"failed": "failed", "cancelled": "was cancelled"}.get(board.status, f"is {board.status}")
+    if board.status == "cancelled":
+        return f"was cancelled: {board.cancelled_because}" if board.cancelled_because else "was cancelled"
+    return "failed" if board.status == "failed" else f"is {board.status}"
 
 
 def _failure(board: progress.Board, failure: progress.Failure) -> Iterator[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 
 import structlog
 
+from dagengine import configuration
+from dagengine.server import lifetime
 from orchestrator.api import server as rest
 from orchestrator.app import Options, Orchestrator
+from orchestrator.errors import OrchestratorError
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.transport import grpc_link
 
@@ -25,17 +26,12 @@ def run(settings: OrchestratorSettings, *, announce: bool) -> None:
 
     Raises SettingsError when the address or a file cannot be used, StoreError when the store cannot be.
     """
-    main = _serve(settings, announce=announce)
-    try:
-        import uvloop
-    except ImportError:  # not made for this platform: the standard loop is slower, and does the same
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
+    lifetime.run(_serve(settings, announce=announce))
 
 
 async def _serve(settings: OrchestratorSettings, *, announce: bool) -> None:
-    stopping = _catch_signals()
+    configuration.warn_of_short_token(settings.token())
+    stopping = lifetime.catch_signals()
     async with orchestrator(settings) as running:
         served = await running.serve(
             settings.host, settings.http_port, tls=_https(settings), grace=settings.shutdown_timeout
@@ -45,7 +41,7 @@ async def _serve(settings: OrchestratorSettings, *, announce: bool) -> None:
             if announce:
                 sys.stdout.write(json.dumps({"orchestrator": settings.orchestrator_id, "url": served.url}) + "\n")
                 sys.stdout.flush()
-            await _either(stopping, served)
+            await _any(stopping, served, running)
         finally:
             await served.stop()
     log.info("stopped")
@@ -87,30 +83,17 @@ def _session_tls(settings: OrchestratorSettings) -> grpc_link.TLS | None:
     )
 
 
-async def _either(stopping: asyncio.Event, served: rest.Serving) -> None:
-    """Wait for a signal, or for the server to end by a fault of its own, which is raised."""
+async def _any(stopping: asyncio.Event, served: rest.Serving, running: Orchestrator) -> None:
+    """Wait for a signal, or for the server or the orchestrator to break down by a fault of its own, which is raised."""
     signalled, ended = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(served.wait())
-    await asyncio.wait((signalled, ended), return_when=asyncio.FIRST_COMPLETED)
-    signalled.cancel()
-    if ended.done():
-        ended.result()
-    else:
-        ended.cancel()
-
-
-def _catch_signals() -> asyncio.Event:
-    """Set at the first SIGTERM or SIGINT; the second ends the process at once."""
-    stopping = asyncio.Event()
-
-    def stop(number: signal.Signals) -> None:
-        if stopping.is_set():
-            log.warning("stopped_at_once", signal=number.name)
-            sys.stderr.flush()
-            os._exit(128 + number)
-        log.info("stop_requested", signal=number.name)
-        stopping.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    return stopping
+    broken = asyncio.ensure_future(running.broken())
+    waiting = (signalled, ended, broken)
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            ended.result()
+        if broken.done():
+            raise OrchestratorError("; ".join(running.health()))
+    finally:
+        for future in waiting:
+            future.cancel()

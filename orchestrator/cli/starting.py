@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orchestrator.cli import failures, following, inputs, plan, printing, progress, report
+from orchestrator.cli import documents, failures, following, inputs, plan, printing, progress, report, waiting
 from orchestrator.cli.options import Format
+from orchestrator.errors import RequestError
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -31,7 +33,10 @@ class Order:
 
 
 def start(client: Client, order: Order, form: Format) -> int:
-    """Start an execution; the exit code."""
+    """Start an execution; the exit code. Raises RequestError when a file is named and not a workflow."""
+    if documents.is_file(order.reference):
+        file = order.reference
+        raise RequestError(f"{file} is a file: dagctl apply -f {file}, or dagctl run {file}")
     started: list[str] = []
     return _until_interrupted(_start(client, order, form, started), started)
 
@@ -80,8 +85,9 @@ async def _stay(verbs: Verbs, view: ExecutionView, form: Format, *, quiet: bool)
     if not quiet:
         board = await following.board(verbs, view)
         await following.follow(verbs, board)
-    while (view := await verbs.wait(view.id, timeout=30.0)).finished_at is None:
-        pass
+    async with waiting.told(verbs, view.id, _say):
+        while (view := await verbs.wait(view.id, timeout=30.0)).finished_at is None:
+            pass
     if form is not Format.TABLE:
         printing.structured(view, form)
     elif view.outputs:
@@ -90,6 +96,11 @@ async def _stay(verbs: Verbs, view: ExecutionView, form: Format, *, quiet: bool)
         return 0
     failures.complain(await _why(verbs, view, board))
     return failures.FAILURE
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 async def _why(verbs: Verbs, view: ExecutionView, board: progress.Board | None) -> str:

@@ -97,12 +97,16 @@ class Client:
 
     # --- workflows ---
 
-    async def apply(self, document: Document | Mapping[str, Any] | str | bytes) -> verbs.Registration:
-        """Register a workflow version. Raises SpecError with every error of the document, or VersionConflict."""
+    async def apply(
+        self, document: Document | Mapping[str, Any] | str | bytes, *, expected: str | None = None
+    ) -> verbs.Registration:
+        """Register a workflow version. Raises SpecError with every error of the document, or VersionConflict.
+
+        With `expected` (`id` or `id@1.2.0`), RequestError when the document is another one.
+        """
         body, media_type = _text(document)
-        answer = await self._connection.request(
-            "POST", "/api/v1/workflows", body=body, headers={"content-type": media_type}
-        )
+        method, path = ("POST", "/api/v1/workflows") if expected is None else ("PUT", _workflow(expected))
+        answer = await self._connection.request(method, path, body=body, headers={"content-type": media_type})
         return self._connection.decode(answer, verbs.Registration)
 
     async def workflows(self, *, labels: str = "") -> list[verbs.WorkflowView]:

@@ -8,6 +8,8 @@ needs none of it. Used by `client` and `stream`.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +28,8 @@ __all__ = ["Connection", "PAUSES"]
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)  # not structlog, which would print to standard output where nobody has set it up
+
 PAUSES: Final = (0.05, 0.2, 0.5)
 """Seconds between attempts at one request."""
 
@@ -42,6 +46,8 @@ class Connection:
         self.url = _checked(url)
         if token is not None and not (token.isascii() and token.isprintable() and token):
             raise SettingsError("the token must be printable ASCII characters")
+        if token is not None and self.url.startswith("http:") and not _stays_here(self.url):
+            _log.warning("the token goes to %s unencrypted, for everybody on the way to read: use https", self.url)
         self.timeout = timeout
         self._token = token
         self._tls = tls
@@ -124,7 +130,19 @@ class Connection:
                 f"the orchestrator at {self.url} did not answer in time (timeout of {self.timeout:g} s); "
                 "try again, or allow more time"
             )
-        reason = str(exc) or type(exc).__name__
+        if (distrust := _distrust(exc)) is not None:
+            return errors.TransportError(
+                f"the certificate of the orchestrator at {self.url} is not trusted: {distrust}; name the CA that "
+                "signed it (dagctl: --tls-ca or DAGCTL_TLS_CA, Python: tls=), and the host as the certificate does"
+            )
+        reason = (str(exc) or type(exc).__name__).rstrip(".")
+        # With TLS 1.3 a client learns only after it has connected that it should have shown a certificate.
+        cut = isinstance(exc, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
+        if cut and self.url.startswith("https:"):
+            return errors.TransportError(
+                f"the orchestrator at {self.url} broke the connection off: {reason}; does it ask for a certificate? "
+                "(dagctl: --tls-cert and --tls-key, or DAGCTL_TLS_CERT and DAGCTL_TLS_KEY; Python: tls=)"
+            )
         return errors.TransportError(
             f"cannot reach the orchestrator at {self.url}: {reason}; is it running, and is the URL right? "
             "(`dagctl dev` starts one)"
@@ -187,6 +205,24 @@ def _checked(url: str) -> str:
     if not usable or parts.query or parts.fragment or parts.username is not None:
         raise SettingsError(f"{url!r} is not the URL of an orchestrator; it is like http://127.0.0.1:8080")
     return url.rstrip("/")
+
+
+def _distrust(exc: BaseException | None) -> str | None:
+    """Why the other side's certificate was not taken, if that is what happened."""
+    while exc is not None:
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            return exc.verify_message
+        exc = exc.__cause__ or exc.__context__
+    return None
+
+
+def _stays_here(url: str) -> bool:
+    """Whether what is sent to `url` does not leave this machine."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _safe(exc: Exception, repeatable: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from dagengine.spec.model import Document
 from orchestrator import errors, verbs
 from orchestrator.api import server
 from orchestrator.api.app import create_app
+from orchestrator.registry.registry import compare
 
 NOW = 1_760_000_000_000_000
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -57,7 +59,9 @@ class Memory:
         if failure is not None:
             raise failure
 
-    async def apply(self, given: Document | Mapping[str, Any] | str | bytes) -> verbs.Registration:
+    async def apply(
+        self, given: Document | Mapping[str, Any] | str | bytes, *, expected: str | None = None
+    ) -> verbs.Registration:
         self._trip()
         if isinstance(given, Document):
             read = given
@@ -65,6 +69,7 @@ class Memory:
             read = documents.read(given)
         else:
             read = documents.from_dict(given)
+        compare(read, expected)
         known = self.documents.get((read.id, read.version))
         if known is not None and known.digest != read.digest:
             raise errors.VersionConflict(f"{read.reference} is registered with another content")
@@ -255,7 +260,13 @@ def reasons() -> list[str]:
 
 
 @pytest.fixture
-def make_app(memory: Memory, reasons: list[str]) -> Callable[..., FastAPI]:
+def faults() -> list[str]:
+    """Why the orchestrator should be started anew; tests add to it."""
+    return []
+
+
+@pytest.fixture
+def make_app(memory: Memory, reasons: list[str], faults: list[str]) -> Callable[..., FastAPI]:
     """Makes the application over `memory`; keyword arguments replace those of the tests."""
     triggers = {("POST", "/trigger/greeting"): "greeting", ("PUT", "/hooks/slow"): "slow@latest"}
 
@@ -263,6 +274,7 @@ def make_app(memory: Memory, reasons: list[str]) -> Callable[..., FastAPI]:
         arguments: dict[str, Any] = {
             "metrics": lambda: b"# TYPE up gauge\nup 1.0\n",
             "readiness": lambda: reasons,
+            "health": lambda: faults,
             "http_triggers": lambda method, path: triggers.get((method, path)),
             "max_body": 64 * 1024,
             "trigger_wait": 0.05,
@@ -323,9 +335,24 @@ async def http(make_app: Callable[..., FastAPI], described: Described) -> AsyncI
 
 
 @pytest.fixture
-async def serving(make_app: Callable[..., FastAPI]) -> AsyncIterator[server.Serving]:
+def serve() -> Callable[..., AbstractAsyncContextManager[server.Serving]]:
+    """`server.start` and `stop` around a block."""
+
+    @asynccontextmanager
+    async def run(app: FastAPI, **options: Any) -> AsyncIterator[server.Serving]:
+        running = await server.start(app, **options)
+        try:
+            yield running
+        finally:
+            await running.stop()
+
+    return run
+
+
+@pytest.fixture
+async def serving(serve, make_app: Callable[..., FastAPI]) -> AsyncIterator[server.Serving]:
     """The application behind a real server on a free loopback port."""
-    async with server.serve(make_app(), grace=5) as running:
+    async with serve(make_app(), grace=5) as running:
         yield running
 
 

@@ -174,7 +174,7 @@ async def _collect(events: AsyncIterator[verbs.FactView]) -> list[verbs.FactView
     return [view async for view in events]
 
 
-async def test_events_survive_a_restart_of_the_server(make_app, registered) -> None:
+async def test_events_survive_a_restart_of_the_server(serve, make_app, registered) -> None:
     first = await server.start(make_app())
     async with Client(first.url) as client:
         await client.start("slow")
@@ -183,7 +183,7 @@ async def test_events_survive_a_restart_of_the_server(make_app, registered) -> N
         assert (await anext(events)).seq == 1
         await first.stop()
         await registered.record("x1", facts.NodeStarted(at=2, node="b"))
-        async with server.serve(make_app(), port=first.port):
+        async with serve(make_app(), port=first.port):
             assert (await anext(events)).seq == 2
             await registered.finish("x1")
             assert [view async for view in events] == []
@@ -209,7 +209,6 @@ async def test_engines_are_listed(client: Client, memory) -> None:
         errors.VersionConflict("another content"),
         errors.InUse("still running"),
         errors.Conflict("it has ended"),
-        errors.NoEngine("nobody"),
         errors.Unavailable("later"),
         errors.RequestError("wrong"),
         errors.RequestError("too much", too_large=True),
@@ -241,8 +240,8 @@ async def test_a_document_over_the_limit_is_too_large(client: Client, memory, ne
     assert not memory.documents
 
 
-async def test_the_token_is_shown(make_app) -> None:
-    async with server.serve(make_app(token="secret")) as serving:
+async def test_the_token_is_shown(serve, make_app) -> None:
+    async with serve(make_app(token="secret")) as serving:
         async with Client(serving.url, token="secret") as client:
             assert await client.engines() == []
         for token in (None, "wrong"):
@@ -251,9 +250,9 @@ async def test_the_token_is_shown(make_app) -> None:
                     await client.engines()
 
 
-async def test_tls_is_spoken(make_app) -> None:
+async def test_tls_is_spoken(serve, make_app) -> None:
     pem = Path(__file__).parent / "localhost.pem"
-    async with server.serve(make_app(), tls=server.TLS(certificate=pem, key=pem)) as serving:
+    async with serve(make_app(), tls=server.TLS(certificate=pem, key=pem)) as serving:
         async with Client(serving.url, tls=ssl.create_default_context(cafile=str(pem))) as client:
             assert await client.engines() == []
         async with Client(serving.url) as client:

@@ -14,6 +14,9 @@ from fastapi import FastAPI
 
 from dagengine.events import facts
 from orchestrator.api import server
+from orchestrator.api.events import EventStream
+from orchestrator.api.waiting import Waiting
+from orchestrator.verbs import FactView
 
 PATH = "/api/v1/executions/x1/events"
 
@@ -98,6 +101,36 @@ async def test_an_ended_execution_is_told_whole(serving, registered) -> None:
     assert events[-1]["event"] == "end"
 
 
+async def test_a_slow_reader_has_few_large_events_waiting_for_it(registered) -> None:
+    """What is taken from the verbs ahead of the reader is bounded in bytes, not only in number."""
+    taken = 0
+    large = msgspec.Raw(b'{"type":"NodeStarted","node":"%s"}' % (b"x" * 300_000))
+
+    async def endless(execution: str, *, after: int = 0) -> AsyncIterator[FactView]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield FactView(seq=taken, epoch=1, fact=large)
+
+    async def send(message: Any) -> None:
+        if b"data: " in message.get("body", b""):
+            await asyncio.Event().wait()  # the reader takes nothing more
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    await registered.start("slow")
+    registered.events = endless
+    stream = EventStream(registered, Waiting(registered), execution="x1", after=0, heartbeat=15)
+    running = asyncio.create_task(stream({}, receive, send))
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert 4 <= taken <= 8
+
+
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 17])
 async def test_a_bad_position_is_refused(http, registered, value: str) -> None:
     await registered.start("greeting")
@@ -106,9 +139,9 @@ async def test_a_bad_position_is_refused(http, registered, value: str) -> None:
     assert "Last-Event-ID" in response.json()["detail"]
 
 
-async def test_silence_is_filled_with_comments(make_app: Callable[..., FastAPI], registered) -> None:
+async def test_silence_is_filled_with_comments(serve, make_app: Callable[..., FastAPI], registered) -> None:
     await registered.start("slow")
-    async with server.serve(make_app(heartbeat=0.01)) as serving, reading(serving) as reader:
+    async with serve(make_app(heartbeat=0.01)) as serving, reading(serving) as reader:
         assert await reader.next() == {":": "still here"}
         await registered.record("x1", started("a"))
         while (event := await reader.next()) == {":": "still here"}:
@@ -126,10 +159,10 @@ async def test_a_reader_that_leaves_is_forgotten(serving, registered) -> None:
         await registered.until(lambda: not registered.reading)
 
 
-async def test_a_stopping_server_ends_streams_without_an_end(make_app, registered) -> None:
+async def test_a_stopping_server_ends_streams_without_an_end(serve, make_app, registered) -> None:
     await registered.start("slow")
     await registered.record("x1", started("a"))
-    async with server.serve(make_app(), grace=60) as serving, reading(serving) as reader:
+    async with serve(make_app(), grace=60) as serving, reading(serving) as reader:
         await reader.next()
         async with asyncio.timeout(10):
             await serving.stop()

@@ -17,8 +17,8 @@ CERTIFICATE = Path(__file__).parent / "localhost.pem"
 """Certificate and key for `localhost` and 127.0.0.1, made for these tests and trusted by nobody else."""
 
 
-async def test_port_0_takes_a_free_port(make_app) -> None:
-    async with server.serve(make_app()) as one, server.serve(make_app()) as other:
+async def test_port_0_takes_a_free_port(serve, make_app) -> None:
+    async with serve(make_app()) as one, serve(make_app()) as other:
         assert one.host == "127.0.0.1"
         assert one.port != other.port != 0
         for serving in (one, other):
@@ -27,10 +27,10 @@ async def test_port_0_takes_a_free_port(make_app) -> None:
                 assert (await http.get(f"{serving.url}/healthz")).status_code == 200
 
 
-async def test_a_given_socket_is_used(make_app) -> None:
+async def test_a_given_socket_is_used(serve, make_app) -> None:
     listener = server.bind("localhost", 0)
     port = listener.getsockname()[1]
-    async with server.serve(make_app(), listener=listener) as serving:
+    async with serve(make_app(), listener=listener) as serving:
         assert serving.port == port
 
 
@@ -65,26 +65,26 @@ async def test_stopping_answers_who_waits_and_takes_no_more(make_app, registered
     await serving.wait()
 
 
-async def test_signals_stay_with_the_process(make_app) -> None:
+async def test_signals_stay_with_the_process(serve, make_app) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    async with server.serve(make_app()):
+    async with serve(make_app()):
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-async def test_tls_is_spoken(make_app) -> None:
+async def test_tls_is_spoken(serve, make_app) -> None:
     tls = server.TLS(certificate=CERTIFICATE, key=CERTIFICATE)
     trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
-    async with server.serve(make_app(), tls=tls) as serving, httpx.AsyncClient(verify=trusting) as http:
+    async with serve(make_app(), tls=tls) as serving, httpx.AsyncClient(verify=trusting) as http:
         assert serving.url.startswith("https://")
         assert (await http.get(f"{serving.url}/healthz")).status_code == 200
 
 
-async def test_with_a_client_ca_clients_need_a_certificate(make_app) -> None:
+async def test_with_a_client_ca_clients_need_a_certificate(serve, make_app) -> None:
     tls = server.TLS(certificate=CERTIFICATE, key=CERTIFICATE, client_ca=CERTIFICATE)
     bare = ssl.create_default_context(cafile=str(CERTIFICATE))
     known = ssl.create_default_context(cafile=str(CERTIFICATE))
     known.load_cert_chain(CERTIFICATE)
-    async with server.serve(make_app(), tls=tls) as serving:
+    async with serve(make_app(), tls=tls) as serving:
         async with httpx.AsyncClient(verify=known) as http:
             assert (await http.get(f"{serving.url}/healthz")).status_code == 200
         async with httpx.AsyncClient(verify=bare) as http:
@@ -92,10 +92,22 @@ async def test_with_a_client_ca_clients_need_a_certificate(make_app) -> None:
                 await http.get(f"{serving.url}/healthz")
 
 
-async def test_unusable_tls_files_are_told(make_app, tmp_path: Path) -> None:
-    missing = tmp_path / "missing.pem"
-    wrong = tmp_path / "wrong.pem"
-    wrong.write_text("not a certificate")
-    for path in (missing, wrong):
-        with pytest.raises(SettingsError, match="cannot use the TLS files"):
-            await server.start(make_app(), tls=server.TLS(certificate=path, key=path))
+@pytest.mark.parametrize(
+    ("broken", "content", "message"),
+    [
+        ("certificate", None, r"cannot read .*certificate\.pem \(HTTP_TLS_CERT\): No such file"),
+        ("certificate", "nothing", r"certificate\.pem \(HTTP_TLS_CERT\) holds no certificate in PEM form"),
+        ("key", None, r"cannot read .*key\.pem \(HTTP_TLS_KEY\): No such file"),
+        ("key", "nothing", r"key\.pem \(HTTP_TLS_KEY\) holds no private key in PEM form"),
+        ("client_ca", "nothing", r"client_ca\.pem \(HTTP_TLS_CLIENT_CA\) holds no certificate in PEM form"),
+    ],
+)
+async def test_unusable_tls_files_are_named_with_their_setting(
+    make_app, tmp_path: Path, broken: str, content: str | None, message: str
+) -> None:
+    wrong = tmp_path / f"{broken}.pem"
+    if content is not None:
+        wrong.write_text(content)
+    files = {"certificate": CERTIFICATE, "key": CERTIFICATE, "client_ca": CERTIFICATE, broken: wrong}
+    with pytest.raises(SettingsError, match=message):
+        await server.start(make_app(), tls=server.TLS(**files))

@@ -30,6 +30,12 @@ async def test_a_process_that_answers_is_healthy(http) -> None:
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
+async def test_a_process_that_should_be_started_anew_is_not(http, faults: list[str]) -> None:
+    faults.append("the task 'cron' has died; the log tells why")
+    response = await http.get("/healthz")
+    assert (response.status_code, response.json()) == (503, {"status": "broken", "reasons": faults})
+
+
 async def test_readiness_gives_its_reasons(http, reasons: list[str]) -> None:
     ready = await http.get("/readyz")
     assert (ready.status_code, ready.json()) == (200, {"ready": True, "reasons": []})

@@ -10,7 +10,8 @@ import httpx
 import pytest
 import yaml
 
-from orchestrator import errors
+from dagengine.spec import document as documents
+from orchestrator import errors, verbs
 
 PATH = "/api/v1/workflows"
 YAML_TYPES = ["application/yaml", "text/yaml", "application/x-yaml", "application/yaml; charset=utf-8"]
@@ -151,6 +152,33 @@ async def test_put_refuses_another_id_or_version(http, memory, new_document, pat
     assert not memory.documents
 
 
+async def test_put_leaves_reading_the_document_to_the_registry(http, memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a large document takes seconds: it happens once, and not on the event loop."""
+    given = []
+
+    async def apply(document: bytes, *, expected: str | None = None) -> verbs.Registration:
+        given.append((document, expected))
+        return verbs.Registration(id="w", version="1.0.0", digest="d", created=True)
+
+    def read(*arguments: object, **options: object) -> None:
+        raise AssertionError("read on the event loop")
+
+    monkeypatch.setattr(memory, "apply", apply)
+    monkeypatch.setattr(documents, "read", read)
+    monkeypatch.setattr(documents, "from_dict", read)
+    response = await http.put(f"{PATH}/w?version=1.0.0", content="a: 1", headers={"content-type": "application/yaml"})
+    assert response.status_code == 201
+    assert given == [(b"a: 1", "w@1.0.0")]
+
+
+async def test_a_document_that_is_wrong_all_over_is_answered_in_short(http) -> None:
+    nodes = [{"id": f"n{number}", "dependencies": [f"x{number}"]} for number in range(700)]
+    document = {"metadata": {"id": "w", "version": "1.0.0"}, "spec": {"nodes": nodes}}
+    details = (await http.post(PATH, json=document)).json()
+    assert len(details["errors"]) == 1_000
+    assert details["detail"] == f"the workflow document has {1_000 + details['omitted']:,} problems"
+
+
 async def test_put_of_a_wrong_document_lists_its_problems(http) -> None:
     response = await http.put(f"{PATH}/greeting", json={"kind": "Workflow"})
     assert problem(response) == (422, "invalid-document")
@@ -191,7 +219,7 @@ async def test_wrong_query_parameters_are_named(http, registered, query: str, me
     [
         (PATH, errors.RequestError("the selector is wrong"), (400, "bad-request")),
         (PATH, errors.Unavailable("later"), (503, "unavailable")),
-        (PATH + "/greeting/executions", errors.NoEngine("nobody"), (503, "no-engine")),
+        (PATH + "/greeting/executions", errors.Unavailable("nobody"), (503, "unavailable")),
         (PATH + "/greeting/executions", errors.Overloaded("full", retry_after=1.2), (429, "overloaded")),
         ("/api/v1/executions/x1/cancel", errors.Conflict("it has ended"), (409, "conflict")),
     ],

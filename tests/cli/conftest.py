@@ -28,7 +28,8 @@ class Answer:
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No command sees what the developer's own shell or `dagctl dev` has set."""
-    for name in ("DAGCTL_SERVER", "DAGENGINE_TOKEN", "DAGENGINE_TOKEN_FILE", "XDG_CONFIG_HOME"):
+    names = ("DAGCTL_SERVER", "DAGENGINE_TOKEN", "DAGENGINE_TOKEN_FILE", "XDG_CONFIG_HOME")
+    for name in (*names, "DAGCTL_TLS_CA", "DAGCTL_TLS_CERT", "DAGCTL_TLS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DAGCTL_CONFIG", str(tmp_path / "dagctl.json"))
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ HEAVY = ("fastapi", "grpc", "httpx", "lupa", "pydantic", "rich", "sqlalchemy", "
 def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     for name, inner in getattr(command, "commands", {}).items():
-        yield from _commands(inner, (*path, name))
+        if not inner.hidden:
+            yield from _commands(inner, (*path, name))
 
 
 PATHS = list(_commands(typer.main.get_command(cli.app)))
@@ -64,6 +66,20 @@ def test_running_a_workflow_imports_no_server(process: Callable[..., Any], hello
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_ctrl_c_before_the_program_is_read_prints_no_traceback() -> None:
+    code = (
+        "import signal, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.startswith('typer'):\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from orchestrator.cli.dagctl import main\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_version(dagctl: Callable[..., Any]) -> None:
     answer = dagctl("--version")
     assert (answer.code, answer.out) == (0, f"dagctl {version('dagengine')}\n")
@@ -73,6 +89,28 @@ def test_no_command_shows_the_help(dagctl: Callable[..., Any]) -> None:
     answer = dagctl()
     assert answer.code == 2
     assert "Usage: dagctl" in answer.out + answer.err
+
+
+@pytest.mark.parametrize("noun", ["workflow", "execution", "engine"])
+def test_get_takes_the_singular_too(noun: str, dagctl: Callable[..., Any]) -> None:
+    answer = dagctl("get", noun, "--help")
+    assert answer.code == 0
+    assert f"dagctl get {noun}s" in answer.out
+
+
+def test_dev_refuses_a_log_level_that_does_not_exist(dagctl: Callable[..., Any]) -> None:
+    answer = dagctl("dev", "--log-level", "foo")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "dagctl: --log-level foo: expected debug, info, warning or error\n"
+
+
+@pytest.mark.parametrize("place", ["a-file", "a-file/below"])
+def test_dev_refuses_a_place_that_can_be_no_directory(tmp_path: Path, place: str, dagctl: Callable[..., Any]) -> None:
+    (tmp_path / "a-file").write_text("")
+    answer = dagctl("dev", "--port", "0", "--data", str(tmp_path / place))
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"dagctl: {tmp_path / place} cannot be the directory of the store: ")
+    assert len(answer.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

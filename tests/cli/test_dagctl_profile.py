@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,34 @@ def test_forgetting_leaves_a_later_profile_alone() -> None:
     assert profile.load() == later
     profile.forget(later)
     assert profile.load() is None
+
+
+@contextmanager
+def listening() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_the_profile_of_a_running_dev_is_left_alone() -> None:
+    with listening() as server:
+        first = profile.Profile(server=server, token="token-of-the-first", pid=os.getpid())
+        assert profile.claim(first) is None
+        second = profile.Profile(server="http://127.0.0.1:9999", token="token-of-the-second", pid=os.getpid())
+        assert profile.claim(second) == first
+        assert profile.load() == first
+        assert connection.resolve(None, None, None) == (server, "token-of-the-first")
+        assert connection.resolve("127.0.0.1:9999", None, None)[1] == "token-of-the-second"
+        profile.forget(second)
+        assert profile.load() == first
+        assert profile.find(second.server) is None
+
+
+def test_the_profile_of_a_dev_that_is_gone_is_replaced() -> None:
+    with listening() as server:
+        pass
+    profile.save(profile.Profile(server=server, token="of-somebody-gone", pid=os.getpid()))
+    assert profile.claim(SAVED) is None
+    assert profile.load() == SAVED
 
 
 def test_a_broken_file_is_told() -> None:
@@ -76,9 +108,7 @@ def test_two_tokens_from_one_place_are_refused(tmp_path: Path, monkeypatch: pyte
         connection.resolve(None, None, None)
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"), [(None, "cannot be read"), ("", "is empty"), ("é", "not hold a token")]
-)
+@pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("", "is empty"), ("é", "not hold a token")])
 def test_a_token_file_that_holds_none_is_told(tmp_path: Path, content: str | None, expected: str) -> None:
     file = tmp_path / "token"
     if content is not None:

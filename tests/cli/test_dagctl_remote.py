@@ -19,6 +19,11 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
+ENDLESS = """\
+metadata: {id: endless, version: 1.0.0}
+spec: {nodes: [{id: turn, executor: {type: lua, code: "while true do end"}}]}
+"""
+
 WAITING = """\
 metadata: {id: waiting, version: 1.0.0}
 spec:
@@ -28,13 +33,20 @@ spec:
       retry: {fail: {max_attempts: 2, backoff: {initial: 1h, max: 1h}}}
 """
 
+UNKNOWN_FUNCTION = """\
+metadata: {id: calls, version: 1.0.0}
+spec: {nodes: [{id: a, executor: {type: python, function: p@1.0.0.a}}]}
+"""
+
 DEADLINE = 30.0
 
 
 @contextmanager
-def development(command: Callable[..., list[str]], folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def development(
+    command: Callable[..., list[str]], folder: Path, *arguments: str, config: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """A running `dagctl dev` that has said where it listens: in `said.txt`; its errors go into `errors.txt`."""
-    config = folder / "dev.json"
+    config = config or folder / "dev.json"
     with (
         (folder / "errors.txt").open("w") as errors,
         subprocess.Popen(
@@ -126,7 +138,32 @@ def test_applying_the_same_again_changes_nothing(known: Path, tmp_path: Path, da
     assert dagctl("apply", "-f", "-", stdin=content).out == "once@1.0.0 unchanged\n"
     other = dagctl("apply", "-f", "-", stdin=content.replace("return 1", "return 2"))
     assert other.code == 1
-    assert "once" in other.err
+    assert other.err.startswith("dagctl: standard input: once@1.0.0 is registered already with another content")
+
+
+def test_when_one_version_is_another_already_none_is_registered(
+    registered: Path, tmp_path: Path, dagctl: Callable[..., Any]
+) -> None:
+    content = "metadata: {id: %s, version: 1.0.0}\nspec: {nodes: [{id: a, executor: {type: lua, code: return 1}}]}\n"
+    folder = tmp_path / "dd"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(content % "before-it")
+    (folder / "z.yaml").write_text(content % "hello")
+    answer = dagctl("apply", "-f", str(folder))
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(f"dagctl: {folder}/z.yaml: hello@1.0.0 is registered already")
+    assert answer.err.endswith("; nothing was registered\n")
+    assert dagctl("get", "workflows", "before-it").code == 1
+    (folder / "z.yaml").write_text((content % "before-it").replace("return 1", "return 2"))
+    answer = dagctl("apply", "-f", str(folder))
+    assert answer.code == 1
+    assert f"before-it@1.0.0 is in {folder}/a.yaml too" in answer.err
+
+
+def test_starting_a_file_tells_what_was_meant(known: Path, hello: Path, dagctl: Callable[..., Any]) -> None:
+    answer = dagctl("start", str(hello))
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == f"dagctl: {hello} is a file: dagctl apply -f {hello}, or dagctl run {hello}\n"
 
 
 def test_of_a_folder_with_a_wrong_document_nothing_is_applied(
@@ -188,6 +225,8 @@ def test_a_failure_ends_with_1_and_is_explained(registered: Path, dagctl: Callab
     [
         (["start", "nobody"], 1, "nobody"),
         (["start", "hello@^9"], 1, "hello"),
+        (["start", "hello@^^1"], 2, "does not name versions"),
+        (["describe", "workflow", "no such id"], 2, "is not a workflow: expected an id"),
         (["start", "hello", "-i", "nme=1"], 2, "did you mean 'name'?"),
         (["describe", "execution", "nothing"], 1, "nothing"),
         (["describe", "workflow", "nobody"], 1, "nobody"),
@@ -221,12 +260,14 @@ def test_executions_are_listed_by_workflow_and_status(registered: Path, dagctl: 
     listed = json.loads(dagctl("get", "executions", "--workflow", "hello", "--limit", "2", "-o", "json").out)
     assert [item["id"] for item in listed][:1] == [newest]
     assert len(listed) == 2
-    table = dagctl("get", "executions", "--workflow", "hello", "--status", "failed").out
-    assert table.split() == ["ID", "WORKFLOW", "STATUS", "ENGINE", "CREATED", "DURATION"]
-    row = dagctl("get", "executions", newest).out.splitlines()[1]
+    none = dagctl("get", "executions", "--workflow", "hello", "--status", "failed")
+    assert (none.code, none.out, none.err) == (0, "", "no executions\n")
+    headings, row = dagctl("get", "execution", newest).out.splitlines()
+    assert headings.split() == ["ID", "WORKFLOW", "STATUS", "ENGINE", "CREATED", "DURATION", "TRIGGER"]
     assert row.startswith(newest)
     assert "hello@1.0.0   succeeded" in row
     assert "s ago" in row
+    assert row.endswith("api")
 
 
 def test_an_execution_is_described(registered: Path, dagctl: Callable[..., Any]) -> None:
@@ -249,6 +290,9 @@ def test_logs_are_read_to_the_end(registered: Path, dagctl: Callable[..., Any]) 
     identity = dagctl("start", "hello").out.strip()
     assert dagctl("logs", identity, "-f").out == "greet | greeting WORLD\n"
     assert dagctl("logs", identity, "--node", "name").out == ""
+    unknown = dagctl("logs", identity, "--node", "zz")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert unknown.err == "dagctl: hello@1.0.0 has no node 'zz'; it has name, times, greet\n"
     line = json.loads(dagctl("logs", identity, "--node", "greet", "-o", "json").out)
     assert (line["text"], line["node"], line["attempt"]) == ("greeting WORLD", "greet", 1)
     assert dagctl("logs", identity, "--timestamps").out.endswith("Z greet | greeting WORLD\n")
@@ -259,7 +303,32 @@ def test_an_execution_is_cancelled(stuck: str, dagctl: Callable[..., Any]) -> No
     answer = dagctl("watch", stuck)
     assert answer.code == 1
     assert "cancel requested: enough" in answer.err
-    assert f"execution {stuck} of waiting@1.0.0 was cancelled" in answer.err
+    assert f"execution {stuck} of waiting@1.0.0 was cancelled: enough" in answer.err
+    assert dagctl("get", "executions", stuck).out.splitlines()[1].endswith("enough")
+    told = dagctl("describe", "execution", stuck).out
+    assert "Cancel reason: enough\n" in told
+    assert json.loads(dagctl("describe", "execution", stuck, "-o", "json").out)["cancel_reason"] == "enough"
+
+
+def test_what_an_execution_waits_for_is_told_in_words(
+    known: Path, command: Callable[..., list[str]], dagctl: Callable[..., Any]
+) -> None:
+    assert dagctl("apply", "-f", "-", stdin=UNKNOWN_FUNCTION).code == 0
+    expected = "no engine has the Python function 'p@1.0.0.a' (dag-engine --python 'p@1.0.0.a=module:a')"
+    for flag in ("--wait", "--watch"):
+        with subprocess.Popen(
+            command("start", "calls", flag), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as waiting:
+            assert waiting.stderr is not None
+            assert waiting.stderr.readline() == f"queued: {expected}\n"
+            waiting.send_signal(signal.SIGINT)
+            _, err = waiting.communicate(timeout=30)
+        identity = err.split()[1]
+        assert f"Waiting:   {expected}\n" in dagctl("describe", "execution", identity).out
+        listed = dagctl("get", "executions", "--workflow", "calls").out
+        assert "waiting: no engine is able to run it" in listed
+        assert "engines_unable" not in listed
+        assert dagctl("cancel", identity).code == 0
 
 
 def test_ctrl_c_stops_watching_only(stuck: str, command: Callable[..., list[str]], dagctl: Callable[..., Any]) -> None:
@@ -305,15 +374,58 @@ def _children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that do not end by themselves; the Lua workers of an engine that was killed notice it a little later."""
+    return psutil.wait_procs(processes, timeout=10)[1]
+
+
 def test_ctrl_c_stops_everything(tmp_path: Path, command: Callable[..., list[str]]) -> None:
     with development(command, tmp_path, "--engines", "1", "--data", str(tmp_path / "state")) as running:
         children = _children(running)
-        assert len(children) == 2
+        assert len(psutil.Process(running.pid).children()) == 2
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=60) == 0
-    assert not any(child.is_running() for child in children)
+    assert _alive(children) == []
     assert not (tmp_path / "dev.json").exists()
     assert (tmp_path / "state" / "orchestrator.db").exists()
+
+
+def test_ctrl_c_with_work_running_says_so_and_a_second_one_stops_at_once(
+    tmp_path: Path, command: Callable[..., list[str]], dagctl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGCTL_CONFIG", str(tmp_path / "dev.json"))
+    with development(command, tmp_path, "--engines", "1", "--log-level", "error") as running:
+        children = _children(running)
+        assert dagctl("apply", "-f", "-", stdin=ENDLESS).code == 0
+        identity = dagctl("start", "endless").out.strip()
+        deadline = time.monotonic() + DEADLINE
+        while json.loads(dagctl("get", "executions", identity, "-o", "json").out)["status"] != "running":
+            assert time.monotonic() < deadline
+        running.send_signal(signal.SIGINT)
+        while "Ctrl-C again" not in (said := (tmp_path / "errors.txt").read_text()):
+            assert running.poll() is None, said
+            assert time.monotonic() < deadline
+        began = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=60) == 130
+        assert time.monotonic() - began < 2.0
+    assert "waiting for 1 execution (up to 15 s); Ctrl-C again stops at once\n" in said
+    assert _alive(children) == []
+    assert not (tmp_path / "dev.json").exists()
+
+
+def test_a_second_dev_leaves_the_first_where_it_is_found(
+    known: Path, command: Callable[..., list[str]], dagctl: Callable[..., Any], tmp_path: Path
+) -> None:
+    before = (known / "dev.json").read_text()
+    with development(command, tmp_path, "--engines", "1", "--log-level", "error", config=known / "dev.json"):
+        server = (tmp_path / "said.txt").read_text().split()[1]
+        assert f"give --server {server}\n" in (tmp_path / "errors.txt").read_text()
+        assert (known / "dev.json").read_text() == before
+        assert "engine-2" in dagctl("get", "engines").out
+        assert "engine-2" not in dagctl("get", "engines", "--server", server).out
+    assert (known / "dev.json").read_text() == before
+    assert list(known.glob("dev*.json")) == [known / "dev.json"]
 
 
 def test_when_an_engine_dies_everything_is_stopped(tmp_path: Path, command: Callable[..., list[str]]) -> None:
@@ -323,7 +435,7 @@ def test_when_an_engine_dies_everything_is_stopped(tmp_path: Path, command: Call
         os.kill(int(line.split("(pid ")[1].rstrip(")")), signal.SIGKILL)
         assert running.wait(timeout=60) == 1
     assert "dagctl: engine-2 was killed by SIGKILL; stopping the others" in (tmp_path / "errors.txt").read_text()
-    assert not any(child.is_running() for child in children)
+    assert _alive(children) == []
     assert not (tmp_path / "dev.json").exists()
 
 
@@ -331,11 +443,10 @@ def test_when_an_engine_dies_everything_is_stopped(tmp_path: Path, command: Call
 def test_nothing_outlives_a_dev_that_is_killed(tmp_path: Path, command: Callable[..., list[str]]) -> None:
     with development(command, tmp_path, "--engines", "1") as running:
         children = _children(running)
-        assert len(children) == 2
+        assert len(psutil.Process(running.pid).children()) == 2
         running.kill()
         running.wait(timeout=60)
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert alive == []
+    assert _alive(children) == []
 
 
 def test_a_port_in_use_is_told(installation: Path, process: Callable[..., Any]) -> None:

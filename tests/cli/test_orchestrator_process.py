@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -72,6 +73,23 @@ def test_what_it_cannot_begin_with_is_told(arguments: list[str], code: int, expe
     )
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["DAGENGINE_TLS_CA", "HTTP_TLS_CERT"])
+def test_a_tls_file_that_cannot_be_used_is_named_with_its_setting(setting: str, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.pem")
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli.server", "--port", "0", "--database-url", "sqlite://"],
+        env={**os.environ, "HTTP_TLS_KEY" if setting.startswith("HTTP") else setting: missing, setting: missing},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert f"dag-orchestrator: cannot read {missing} ({setting}): No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
 
 

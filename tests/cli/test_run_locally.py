@@ -44,7 +44,16 @@ def test_logs_are_shown_when_asked_for(hello: Path, dagctl: Callable[..., Any]) 
 
 def test_a_failure_names_node_message_and_line(failing: Path, process: Callable[..., Any]) -> None:
     answer = process("run", str(failing), "-q", "-o", "json")
-    assert (answer.code, answer.out) == (1, "")
+    assert answer.code == 1
+    told = json.loads(answer.out)
+    assert (told["error"]["type"], told["error"]["status"]) == ("NodeFailed", "failed")
+    assert told["error"]["execution"] in answer.err
+    assert {name: node["state"] for name, node in told["nodes"].items()} == {
+        "numbers": "succeeded",
+        "each": "failed",
+        "after": "skipped",
+    }
+    assert told["nodes"]["each"]["note"]
     lines = answer.err.splitlines()
     assert lines[0].startswith("dagctl: execution ")
     assert lines[0].endswith(" of failing@1.0.0 failed")

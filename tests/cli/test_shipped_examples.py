@@ -29,6 +29,14 @@ def test_hello_runs_as_a_program() -> None:
     assert done.stdout == "Hello, ADA! (3 letters)\n"
 
 
+def test_the_main_job_tells_what_it_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "examples/01-weather/run.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "Seattle's weather" in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.e2e
 def test_the_main_job_prints_its_report_and_leaves_nothing_behind() -> None:
     mark = uuid.uuid4().hex

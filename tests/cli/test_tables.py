@@ -12,7 +12,16 @@ NOW = 1_700_000_000_000_000
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0s ago"), (3, "3s ago"), (119, "119s ago"), (180, "3m ago"), (7_300, "2h ago"), (200_000, "2d ago")],
+    [
+        (0, "0s ago"),
+        (3, "3s ago"),
+        (59, "59s ago"),
+        (113, "1m ago"),
+        (180, "3m ago"),
+        (3_600, "1h ago"),
+        (7_300, "2h ago"),
+        (200_000, "2d ago"),
+    ],
 )
 def test_times_are_relative(seconds: int, expected: str) -> None:
     assert printing.ago(NOW - seconds * 1_000_000, NOW) == expected
@@ -33,6 +42,23 @@ def test_tables_cut_nothing_short() -> None:
     assert lines[0] == "ID" + " " * 301 + "STATUS      NOTE"
     assert lines[1].startswith(f"{long}   succeeded   -")
     assert "\x1b" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [(80, ["ID", "STATUS", "ENGINE", "TRIGGER"]), (25, ["ID", "STATUS", "ENGINE"]), (5, ["ID", "STATUS"])],
+)
+def test_on_a_narrow_terminal_the_least_important_columns_go(
+    columns: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headings, rows = ("ID", "STATUS", "ENGINE", "TRIGGER"), [("an-id", "queued", "e-1", "api")]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert printing.table(headings, rows, least=("TRIGGER", "ENGINE")).split()[:4] == list(headings)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    drawn = printing.table(headings, rows, least=("TRIGGER", "ENGINE"))
+    assert drawn.splitlines()[0].split() == expected
+    assert "an-id" in drawn
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,11 @@ def test_a_value_is_json_unless_a_text_is_declared(given: str, schema: dict[str,
     assert inputs.gather([f"x={given}"], None, {"x": schema}) == {"x": expected}
 
 
+def test_an_input_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="n: given twice with -i"):
+        inputs.gather(["n=3", "n=2"], None, {})
+
+
 def test_a_file_gives_its_text(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_text("a,b\n1,2\n")

@@ -37,6 +37,59 @@ def test_every_error_is_told_with_its_line_and_path(hello: Path, tmp_path: Path,
     assert lines[-1] == f"{hello}: hello@1.0.0 is valid (3 nodes)"
 
 
+def test_a_json_file_must_be_json(tmp_path: Path, dagctl: Callable[..., Any]) -> None:
+    file = tmp_path / "trailing.json"
+    node = '{"id": "a", "executor": {"type": "lua", "code": "return 1"}}'
+    content = '{"metadata": {"id": "x", "version": "1.0.0"},\n"spec": {"nodes": [' + node + ",]}}"
+    file.write_text(content)
+    answer = dagctl("validate", str(file))
+    assert answer.code == 2
+    assert answer.out.startswith(f"{file}:2:")
+    assert "not valid JSON" in answer.out
+    file.write_text(content.replace(",]", "]"))
+    assert dagctl("validate", str(file)).code == 0
+
+
+REFUSED = """\
+metadata: {id: refused, version: 1.0.0}
+spec:
+  nodes:
+    - {id: a, executor: {type: lua, code: return 1}}
+  triggers:
+    cron: {schedule: "0 0 30 2 *"}
+    http: {path: /api/v1/refused}
+"""
+
+
+def test_what_an_orchestrator_would_refuse_is_told_before_it_is_asked(
+    hello: Path, tmp_path: Path, dagctl: Callable[..., Any]
+) -> None:
+    refused = tmp_path / "refused.yaml"
+    refused.write_text(REFUSED)
+    answer = dagctl("validate", str(refused))
+    assert answer.code == 2
+    cron, http = answer.out.splitlines()
+    assert cron.startswith(f"{refused}:6:12: spec.triggers.cron.schedule: ")
+    assert http.startswith(
+        f"{refused}:7:12: spec.triggers.http.path: '/api/v1/refused' belongs to the orchestrator's own"
+    )
+    answer = dagctl("apply", "-f", str(tmp_path), "--server", "http://127.0.0.1:9")
+    assert answer.code == 2
+    assert "spec.triggers.cron.schedule" in answer.err
+    assert "nothing was registered" in answer.err
+
+
+def test_more_problems_than_anybody_reads_are_counted(tmp_path: Path, dagctl: Callable[..., Any]) -> None:
+    wrong = tmp_path / "wrong.json"
+    nodes = [{"id": f"n{number}", "dependencies": [f"x{number}"]} for number in range(700)]
+    wrong.write_text(json.dumps({"metadata": {"id": "w", "version": "1.0.0"}, "spec": {"nodes": nodes}}))
+    answer = dagctl("validate", str(wrong))
+    assert answer.code == 2
+    *lines, last = answer.out.splitlines()
+    assert len(lines) == 1_000
+    assert last == f"{wrong}: … and 400 more problems"
+
+
 def test_a_directory_stands_for_the_documents_in_it(
     hello: Path, failing: Path, tmp_path: Path, dagctl: Callable[..., Any]
 ) -> None:

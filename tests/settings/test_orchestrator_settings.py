@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from pydantic import SecretStr
 
+from dagengine import configuration
 from dagengine.errors import SettingsError
 from orchestrator import settings
 from orchestrator.discovery.base import Address
@@ -111,6 +114,18 @@ class TestToken:
         assert _error(dagengine_token_file=path) == f"cannot read the token file {path}: No such file or directory"
         path.write_text("\n")
         assert _error(dagengine_token_file=path) == f"the token file {path} is empty"
+
+    @pytest.mark.parametrize(("length", "warned"), [(15, True), (16, False)])
+    def test_one_that_could_be_guessed_is_warned_of_and_not_shown(self, length: int, warned: bool) -> None:
+        with structlog.testing.capture_logs() as entries:
+            configuration.warn_of_short_token(SecretStr("x" * length))
+        assert [entry["event"] for entry in entries] == ["token_is_short"] * warned
+        assert "xx" not in str(entries)
+
+    def test_one_that_does_not_fit_into_a_header_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DAGENGINE_TOKEN", "schlüssel")
+        message = _error()
+        assert message == "DAGENGINE_TOKEN must be printable ASCII characters"
 
 
 class TestRefusals:

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as given
+from orchestrator.cli.access import Access, takes_access
 
 __all__ = ["apply", "cancel", "delete_workflow", "start"]
 
 
+@takes_access
 def apply(
     files: Annotated[
         list[str],
@@ -19,9 +21,8 @@ def apply(
         ),
     ],
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """Register workflow versions.
 
@@ -36,9 +37,10 @@ def apply(
     """
     from orchestrator.cli import connection, remote_change
 
-    remote_change.apply(connection.client(server, token, token_file), files, output)
+    remote_change.apply(connection.client(access), files, output)
 
 
+@takes_access
 def start(
     reference: Annotated[
         str, typer.Argument(metavar="ID[@RANGE]", help="A workflow: hello, hello@1.2.0, hello@^1 or hello@latest.")
@@ -49,9 +51,8 @@ def start(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Like --wait, and show its progress.")] = False,
     idempotency_key: given.IdempotencyKey = None,
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """Start an execution of a registered workflow.
 
@@ -74,16 +75,16 @@ def start(
         wait=wait or watch,
         watch=watch,
     )
-    raise typer.Exit(starting.start(connection.client(server, token, token_file), order, output))
+    raise typer.Exit(starting.start(connection.client(access), order, output))
 
 
+@takes_access
 def cancel(
     execution: given.Execution,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the execution.")] = "",
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """Ask an execution to stop.
 
@@ -93,16 +94,16 @@ def cancel(
     """
     from orchestrator.cli import connection, remote_change
 
-    remote_change.cancel(connection.client(server, token, token_file), execution, reason, output)
+    remote_change.cancel(connection.client(access), execution, reason, output)
 
 
+@takes_access
 def delete_workflow(
     reference: Annotated[str, typer.Argument(metavar="ID[@VERSION]", help="A workflow, or one exact version of it.")],
     force: Annotated[bool, typer.Option("--force", help="Also when executions of it have not ended.")] = False,
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """Remove a workflow with all its versions, or one version of it. Its executions stay readable.
 
@@ -113,4 +114,4 @@ def delete_workflow(
     """
     from orchestrator.cli import connection, remote_change
 
-    remote_change.delete(connection.client(server, token, token_file), reference, force=force, form=output)
+    remote_change.delete(connection.client(access), reference, force=force, form=output)

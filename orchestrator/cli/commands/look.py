@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import options as given
+from orchestrator.cli.access import Access, takes_access
 
 __all__ = ["describe_execution", "describe_workflow", "engines", "executions", "logs", "watch", "workflows"]
 
@@ -15,6 +16,7 @@ Reference = Annotated[
 ]
 
 
+@takes_access
 def workflows(
     reference: Annotated[
         str | None, typer.Argument(metavar="[ID[@RANGE]]", help="One workflow; without it, all of them.")
@@ -23,9 +25,8 @@ def workflows(
         str, typer.Option("--filter", metavar="SELECTOR", help="By labels: team=data,tier!=gold,owner.")
     ] = "",
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """List workflows.
 
@@ -39,9 +40,10 @@ def workflows(
     """
     from orchestrator.cli import connection, lists
 
-    lists.workflows(connection.client(server, token, token_file), reference, labels, output)
+    lists.workflows(connection.client(access), reference, labels, output)
 
 
+@takes_access
 def executions(
     execution: Annotated[
         str | None, typer.Argument(metavar="[EXECUTION]", help="One execution; without it, the newest ones.")
@@ -53,9 +55,8 @@ def executions(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")] = 50,
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """List executions, newest first.
 
@@ -68,17 +69,17 @@ def executions(
     from orchestrator.cli import connection, lists
 
     wanted = lists.Wanted(workflow=workflow, status=status, limit=limit)
-    lists.executions(connection.client(server, token, token_file), execution, wanted, output)
+    lists.executions(connection.client(access), execution, wanted, output)
 
 
+@takes_access
 def engines(
     engine: Annotated[
         str | None, typer.Argument(metavar="[ENGINE]", help="One engine; without it, all of them.")
     ] = None,
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """List engines.
 
@@ -91,15 +92,15 @@ def engines(
     """
     from orchestrator.cli import connection, lists
 
-    lists.engines(connection.client(server, token, token_file), engine, output)
+    lists.engines(connection.client(access), engine, output)
 
 
+@takes_access
 def describe_workflow(
     reference: Reference,
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """Tell everything about a version of a workflow: inputs, outputs, triggers and the graph.
 
@@ -110,15 +111,15 @@ def describe_workflow(
     """
     from orchestrator.cli import connection, describing
 
-    describing.workflow(connection.client(server, token, token_file), reference, output)
+    describing.workflow(connection.client(access), reference, output)
 
 
+@takes_access
 def describe_execution(
     execution: given.Execution,
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """Tell everything about an execution: where it runs, how far it is, each node, outputs or failures.
 
@@ -128,18 +129,18 @@ def describe_execution(
     """
     from orchestrator.cli import connection, describing
 
-    describing.execution(connection.client(server, token, token_file), execution, output)
+    describing.execution(connection.client(access), execution, output)
 
 
+@takes_access
 def logs(
     execution: given.Execution,
     node: Annotated[str | None, typer.Option("--node", metavar="ID", help="Of this node only.")] = None,
     follow: given.Follow = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Put the time before each line.")] = False,
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """Print what the nodes of an execution print.
 
@@ -153,15 +154,15 @@ def logs(
     from orchestrator.cli import connection, reading_logs
 
     wanted = reading_logs.Wanted(node=node, follow=follow, timestamps=timestamps)
-    reading_logs.print_logs(connection.client(server, token, token_file), execution, wanted, output)
+    reading_logs.print_logs(connection.client(access), execution, wanted, output)
 
 
+@takes_access
 def watch(
     execution: given.Execution,
     output: given.Output = given.Format.TABLE,
-    server: given.Server = None,
-    token: given.Token = None,
-    token_file: given.TokenFile = None,
+    *,
+    access: Access,
 ) -> None:
     """Show an execution live until it has ended.
 
@@ -173,4 +174,4 @@ def watch(
     """
     from orchestrator.cli import connection, starting
 
-    raise typer.Exit(starting.watch(connection.client(server, token, token_file), execution, output))
+    raise typer.Exit(starting.watch(connection.client(access), execution, output))

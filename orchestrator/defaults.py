@@ -1,0 +1,32 @@
+"""What is so unless somebody says otherwise, written once: for the server's settings and for embedding programs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "CRON_CATCH_UP",
+    "ENGINE_LOST_AFTER",
+    "GRACE",
+    "MAX_BODY",
+    "QUEUE_LIMIT",
+    "TRIGGER_WAIT",
+]
+
+QUEUE_LIMIT: Final = 10_000
+"""Executions that may wait for an engine."""
+
+ENGINE_LOST_AFTER: Final = 30.0
+"""Seconds without a session after which what an engine had is placed again."""
+
+CRON_CATCH_UP: Final = 3_600.0
+"""Seconds by which an occurrence of a cron trigger may be late and still be started."""
+
+TRIGGER_WAIT: Final = 30.0
+"""Seconds that an HTTP trigger waits for the result."""
+
+MAX_BODY: Final = 8 * 1024 * 1024
+"""Bytes of a request body."""
+
+GRACE: Final = 10.0
+"""Seconds that requests get to finish when the server stops."""
