@@ -1,4 +1,4 @@
-# Five verbs: run, test, lint, bench, proto. `dev` keeps everything running; `clean` starts over.
+# `make help` (or `make` alone) lists the verbs; `clean`, which it leaves out, starts over.
 # Every verb makes the environment it needs by itself: Python >= 3.11, make and a network are enough.
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \

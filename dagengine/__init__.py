@@ -45,9 +45,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("DAGEngine", "read_workflow"), "dagengine.app"),
-    **dict.fromkeys(
-        ("DAGEngineError", "ExecutionFailed", "InputError", "Problem", "SpecError"), "dagengine.errors"
-    ),
+    **dict.fromkeys(("DAGEngineError", "ExecutionFailed", "InputError", "Problem", "SpecError"), "dagengine.errors"),
     "Workflow": "dagengine.spec.builder",
     **dict.fromkeys(
         (

@@ -12,7 +12,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 
@@ -21,9 +21,12 @@ from dagengine.driver.driver import Driver
 from dagengine.errors import DAGEngineError, ExecutionFailed, ExecutorError
 from dagengine.events.facts import Fact
 from dagengine.executors.base import LogLine, LogSink
+from dagengine.executors.lua.aside import EvaluatorAside
 from dagengine.executors.lua.check import check as check_lua
 from dagengine.executors.lua.evaluator import LuaEvaluator
 from dagengine.executors.lua.inline import InlineLua
+from dagengine.executors.lua.process.executor import DEFAULT_CPU, LuaProcesses
+from dagengine.executors.lua.runtime import DEFAULT_MAX_MEMORY
 from dagengine.executors.python.executor import PythonFunctions
 from dagengine.graph.compiled import Graph, compile_document
 from dagengine.journal.base import Journal
@@ -35,10 +38,13 @@ from dagengine.spec.builder import Workflow
 from dagengine.spec.inputs import check_inputs
 from dagengine.spec.model import Document, PythonExecutor
 
-__all__ = ["DAGEngine", "read_workflow", "run_sync"]
+__all__ = ["DAGEngine", "LuaIsolation", "read_workflow", "run_sync"]
 
 Source = Document | Workflow | Mapping[str, Any] | Path | str | bytes
 """What a workflow can be given as: parsed, built, plain values, a file, or a document's text."""
+
+LuaIsolation = Literal["inline", "thread", "process"]
+"""Where Lua nodes run: on the event loop's thread, on a thread of their own, or in processes that can be killed."""
 
 T = TypeVar("T")
 
@@ -79,8 +85,13 @@ class DAGEngine:
             outputs = await engine.run(Path("workflow.yaml"), {"name": "Ada"})
 
     `functions` are the Python functions that `python` nodes may call, by name; those of a `Workflow` builder are
-    registered by themselves. `log` receives the lines that nodes print. With `lua_thread`, Lua runs on a thread of its
-    own, so that a long script does not hold up the event loop.
+    registered by themselves. `log` receives the lines that nodes print.
+
+    `lua` says where Lua runs. `inline` costs least; a long script holds up the event loop. On a `thread` it does not.
+    In `process`es scripts run side by side, and any script can be stopped, a hostile one, too: choose that for code
+    that you have not written. `lua_memory` is the bytes that scripts may use: all of them, or those of one process.
+    `lua_workers` is how many processes there are at most (one for each processor), `lua_cpu` the seconds of processor
+    time that an attempt may use in one (an hour; 0: no limit). Raises ValueError when these make no sense.
     """
 
     def __init__(
@@ -88,15 +99,31 @@ class DAGEngine:
         *,
         functions: Mapping[str, Callable[..., object]] | None = None,
         clock: Clock | None = None,
-        lua_thread: bool = False,
+        lua: LuaIsolation = "inline",
+        lua_memory: int = DEFAULT_MAX_MEMORY,
+        lua_workers: int | None = None,
+        lua_cpu: int | None = None,
         log: LogSink | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._log = log
         self._logs: dict[str, LogSink] = {}
-        self._lua = InlineLua(log=self._route_log, clock=self._clock, thread=lua_thread)
+        self._lua: InlineLua | LuaProcesses
+        if lua == "process":
+            self._lua = LuaProcesses(
+                log=self._route_log,
+                clock=self._clock,
+                workers=lua_workers,
+                max_memory=lua_memory,
+                cpu=DEFAULT_CPU if lua_cpu is None else lua_cpu,
+            )
+        elif lua_workers is None and lua_cpu is None:
+            self._lua = InlineLua(log=self._route_log, clock=self._clock, thread=lua == "thread", max_memory=lua_memory)
+        else:
+            raise ValueError(f"lua_workers and lua_cpu are for Lua in processes, not for lua={lua!r}")
         self._python = PythonFunctions(functions, clock=self._clock, log=self._route_log)
-        self._evaluator = LuaEvaluator()
+        expressions = LuaEvaluator()
+        self._evaluator = expressions if lua == "inline" else EvaluatorAside(expressions)
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
         self._drivers: dict[str, Driver] = {}
         self._closed = False
@@ -105,6 +132,11 @@ class DAGEngine:
     def executors(self) -> list[str]:
         """The executor types it can perform."""
         return ["lua", "python"]
+
+    def warm(self) -> None:
+        """Begin to start what the first node would wait for. Needed by nobody; call it on the event loop."""
+        if isinstance(self._lua, LuaProcesses):
+            self._lua.warm()
 
     def register(self, name: str, function: Callable[..., object]) -> None:
         """Let `python` nodes call `function` as `name`. Raises ExecutorError when another one has that name."""
@@ -204,6 +236,7 @@ class DAGEngine:
         self._closed = True
         for driver in list(self._drivers.values()):
             driver.stop()
+        await self._evaluator.close()
         await self._lua.close()
         await self._python.close()
 

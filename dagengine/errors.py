@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = [
     "DAGEngineError",
@@ -58,21 +59,29 @@ class DAGEngineError(Exception):
     """Root of everything `dagengine` raises on purpose."""
 
 
-class _ProblemsError(DAGEngineError):
-    """An error that carries all the problems found, in document order."""
+MOST_PROBLEMS: Final = 1_000
+"""Problems that one error carries: a document that is wrong all over must not become an answer larger than itself."""
 
-    def __init__(self, summary: str, problems: Sequence[Problem] = ()) -> None:
+
+class _ProblemsError(DAGEngineError):
+    """An error that carries the problems found, in document order; `omitted` of them are left out."""
+
+    def __init__(self, summary: str, problems: Sequence[Problem] = (), *, omitted: int = 0) -> None:
         self.summary = summary
-        self.problems = tuple(sorted(problems))
-        super().__init__("\n".join([summary, *(f"  {problem}" for problem in self.problems)]))
+        self.problems = tuple(sorted(problems)[:MOST_PROBLEMS])
+        self.omitted = omitted + max(0, len(problems) - MOST_PROBLEMS)
+        lines = [f"  {problem}" for problem in self.problems]
+        if self.omitted:
+            lines.append(f"  … and {self.omitted:,} more")
+        super().__init__("\n".join([summary, *lines]))
 
 
 class SpecError(_ProblemsError):
-    """A workflow document (or builder) is wrong. `problems` holds every one of its errors."""
+    """A workflow document (or builder) is wrong. `problems` holds its errors: the first 1,000 of them."""
 
 
 class InputError(_ProblemsError):
-    """The inputs of an execution do not fit its workflow. `problems` holds every one of their errors."""
+    """The inputs of an execution do not fit its workflow. `problems` holds their errors: the first 1,000 of them."""
 
 
 class MachineError(DAGEngineError):
@@ -89,9 +98,7 @@ class ExecutionFailed(DAGEngineError):  # noqa: N818 - it names a conclusion, as
     `status` is `failed` or `cancelled`; `nodes` maps the id of each failed node to its error message.
     """
 
-    def __init__(
-        self, message: str, *, execution: str, status: str, nodes: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, execution: str, status: str, nodes: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.execution = execution
         self.status = status

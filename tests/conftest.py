@@ -1,11 +1,19 @@
-"""Shared by all tests: settings of hypothesis, and short ways to make workflows."""
+"""Shared by all tests: settings of hypothesis, short ways to make workflows, and a check that no test leaves things."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import inspect
 import os
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,7 +30,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 @pytest.fixture(scope="session")
 def document() -> Callable[..., Document]:
-    """`document(nodes, **spec)`: a workflow of nodes given as dictionaries; without an executor they run trivial Lua."""
+    """`document(nodes, **spec)`: a workflow of nodes given as dictionaries; those without executor run trivial Lua."""
 
     def make(nodes: list[dict[str, Any]], *, id: str = "w", version: str = "1.0.0", **spec: Any) -> Document:
         lua = {"type": "lua", "code": "return 1"}
@@ -44,3 +52,110 @@ def graph(document: Callable[..., Document]) -> Callable[..., Graph]:
         return compile_document(document(nodes, **spec))
 
     return make
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What this process holds besides memory, by name."""
+
+    threads: frozenset[str]
+    processes: frozenset[str]
+    files: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Belongings:
+        return cls(frozenset(_threads()), frozenset(_processes()), frozenset(_files()))
+
+    def beyond(self, before: Belongings) -> list[str]:
+        """What was not there before, in words."""
+        return [
+            *(f"thread {name}" for name in sorted(self.threads - before.threads)),
+            *(f"process {name}" for name in sorted(self.processes - before.processes)),
+            *(f"open file {name}" for name in sorted(self.files - before.files)),
+        ]
+
+
+# Threads that libraries keep for the next time, and end by themselves with the process or with what they serve.
+_KEPT_THREADS = ("grpc", "_serve", "AnyIO worker thread", "asyncio_", "OTel")
+_GRACE = 3.0
+"""Seconds that what was told to end may take to do so."""
+
+_belongings = pytest.StashKey[Belongings]()
+
+
+def _threads() -> Iterator[str]:
+    for thread in threading.enumerate():
+        run = getattr(getattr(thread, "_target", None), "__module__", "")
+        if not thread.name.startswith(_KEPT_THREADS) and not str(run).startswith("grpc"):
+            yield f"{thread.name} ({thread.ident})"
+
+
+def _processes() -> Iterator[str]:
+    """Children, those that nobody has waited for included."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        yield from (str(child.pid) for child in psutil.Process().children())
+        return
+    for task in tasks.iterdir():
+        try:
+            yield from (task / "children").read_text().split()
+        except OSError:  # a thread that has just ended
+            continue
+
+
+def _files() -> Iterator[str]:
+    """Files, pipes and network sockets. What has no name (epoll, eventfd, socket pairs) belongs to loops and gRPC."""
+    descriptors, pairs = Path("/proc/self/fd"), Path("/proc/net/unix")
+    unnamed = [line.split() for line in pairs.read_text().splitlines()[1:]] if pairs.exists() else []
+    local = {f"socket:[{fields[6]}]" for fields in unnamed if len(fields) == 7}
+    for descriptor in descriptors.iterdir() if descriptors.is_dir() else ():
+        try:
+            target = os.readlink(descriptor)
+        except OSError:  # the descriptor that lists them
+            continue
+        if target not in local and not target.startswith(("anon_inode:", "/dev/", "/proc/", "/memfd:")):
+            yield target
+
+
+@pytest.fixture(autouse=True)
+def belongings(request: pytest.FixtureRequest) -> None:
+    """What there is before a test; `pytest_runtest_teardown` compares when everything of the test has been torn down.
+
+    As a fixture of function scope it comes after those of modules and sessions: what they hold is not the test's.
+    """
+    request.node.stash[_belongings] = Belongings.now()
+
+
+@pytest.fixture(autouse=True)
+def no_task_is_left(belongings: None, request: pytest.FixtureRequest) -> None:
+    """An asynchronous test ends with no task but its own."""
+    if inspect.iscoroutinefunction(getattr(request.node, "function", None)):
+        request.getfixturevalue("_tasks_end")
+
+
+@pytest.fixture
+async def _tasks_end() -> AsyncIterator[None]:
+    yield
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:  # most were cancelled already, and want a turn of the loop to notice
+        _, left = await asyncio.wait(left, timeout=_GRACE)
+    if left:
+        pytest.fail("the test leaves tasks behind: " + ", ".join(sorted(repr(task) for task in left)))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    result = yield
+    before = item.stash.get(_belongings, None)
+    if before is None:
+        return result
+    left = Belongings.now().beyond(before)
+    if left:
+        gc.collect()
+    deadline = time.monotonic() + _GRACE
+    while left and time.monotonic() < deadline:
+        time.sleep(0.005)
+        left = Belongings.now().beyond(before)
+    if left:
+        pytest.fail(f"the test leaves behind: {', '.join(left)}", pytrace=False)
+    return result

@@ -278,7 +278,7 @@ def _with(problems: list[Problem], source: str, build: Callable[[], Document]) -
     except SpecError as exc:
         if not problems:
             raise
-        raise document.error(source, [*exc.problems, *problems]) from exc
+        raise document.error(source, [*exc.problems, *problems], omitted=exc.omitted) from exc
     if problems:
         raise document.error(source, problems)
     return built

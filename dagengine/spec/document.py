@@ -7,6 +7,7 @@ given lines, and raised as one `errors.SpecError`. Called by the registry, the c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import ValidationError
@@ -63,7 +64,7 @@ def from_canonical(data: bytes) -> Document:
 
 def _checked(parsed: Source, source: str, checks: Sequence[Check]) -> Document:
     if not isinstance(parsed.value, dict):
-        message = f"expected a workflow document (a mapping), got {describe(parsed.value)}"
+        message = f"expected a workflow document (a mapping), got {describe(parsed.value)}{_path_hint(parsed.value)}"
         line, column = parsed.locate(())
         known = [*parsed.problems, *_problems(parsed, parsed.findings)]
         raise error(source, known or [Problem(line=line, column=column, message=message)])
@@ -106,8 +107,30 @@ def _extra(document: Document, checks: Sequence[Check], parsed: Source, wrong: s
             if any(format_path(path[:length]) in wrong for length in range(1, len(path) + 1)):
                 continue
             line, column = (problem.line, problem.column) if problem.line else parsed.locate(path)
-            found.append(Problem(line=line, column=column, path=problem.path, message=problem.message))
+            message = problem.message + (_comment_hint(parsed, path) if problem.message.endswith("near <eof>") else "")
+            found.append(Problem(line=line, column=column, path=problem.path, message=message))
     return found
+
+
+def _path_hint(value: object) -> str:
+    """For a text where a document was expected, and which is more likely the name of one."""
+    if isinstance(value, str) and re.fullmatch(r"[^\s{}]{1,255}(\.ya?ml|\.json)|[^\s{}]{0,255}/[^\s{}]{1,255}", value):
+        return f"; to read a file, give its text, or in Python pathlib.Path({value!r})"
+    return ""
+
+
+def _comment_hint(parsed: Source, path: Path) -> str:
+    """For code that ends too early: YAML has taken the rest of the line for a comment, perhaps."""
+    value = parsed.value
+    for step in path:
+        value = value[step] if isinstance(value, dict | list) else None  # type: ignore[index]  # a path that was found
+    line, _ = parsed.locate(path)
+    lines = parsed.text.split("\n")
+    if isinstance(value, str) and 0 < line <= len(lines):
+        _, code, rest = lines[line - 1].partition(value)
+        if code and re.match(r"[ \t]+#", rest):
+            return "; ' #' begins a comment in YAML: put the code in quotes, or write it as a block with |"
+    return ""
 
 
 def _problems(parsed: Source, findings: Iterable[Finding]) -> list[Problem]:
@@ -123,7 +146,8 @@ def _where(parsed: Source, path: Path) -> str:
     return f"on line {line}" if line else f"at {format_path(path)}"
 
 
-def error(source: str, problems: Sequence[Problem]) -> SpecError:
-    """The error that carries `problems`; `source` says what they are the problems of."""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return SpecError(f"{source or 'the workflow document'} has {count}", problems)
+def error(source: str, problems: Sequence[Problem], *, omitted: int = 0) -> SpecError:
+    """The error that carries `problems`; `source` says what they are the problems of. `omitted` more are counted."""
+    number = len(problems) + omitted
+    count = "1 problem" if number == 1 else f"{number:,} problems"
+    return SpecError(f"{source or 'the workflow document'} has {count}", problems, omitted=omitted)

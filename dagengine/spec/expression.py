@@ -14,7 +14,6 @@ Used by the checks of `scope` and by the Lua executor, which evaluates the parts
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -22,11 +21,9 @@ from dagengine.errors import SpecError
 from dagengine.spec import lua_tokens
 from dagengine.spec.lua_tokens import Token
 
-__all__ = ["Code", "Mention", "References", "Text", "parse_template", "references", "simple_path"]
+__all__ = ["Code", "Mention", "References", "Text", "parse_template", "references"]
 
 _ROOTS: Final = ("nodes", "inputs", "item", "index")
-_SIMPLE: Final = re.compile(r'\s*[A-Za-z_]\w*(?:\.[A-Za-z_]\w*|\["[^"\\\n]+"\])*\s*', re.ASCII)
-_STEP: Final = re.compile(r'([A-Za-z_]\w*)|\["([^"\\\n]+)"\]', re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,16 +113,6 @@ def parse_template(text: str) -> tuple[Text | Code, ...]:
     if rest := "".join([*literal, text[position:]]):
         parts.append(Text(rest))
     return tuple(parts)
-
-
-def simple_path(code: str) -> tuple[str, ...] | None:
-    """The steps of an expression that only follows names, or None: `nodes.a["b c"]` is `("nodes", "a", "b c")`."""
-    if not _SIMPLE.fullmatch(code):
-        return None
-    steps = _STEP.findall(code)
-    if lua_tokens.RESERVED.intersection(name for name, _ in steps):
-        return None
-    return tuple(name or quoted for name, quoted in steps)
 
 
 def _end_of_code(text: str, start: int) -> int:

@@ -14,6 +14,8 @@ from dagengine.spec.lua_tokens import is_name
 __all__ = ["arguments", "named_nodes"]
 
 _SCOPE = ("inputs", "item", "index")
+_CONTEXT = "context"
+"""The engine gives it itself, at the call: who is asking, and where log lines go."""
 
 
 def arguments(
@@ -29,14 +31,14 @@ def arguments(
             open_ended = open_ended or parameter.kind is parameter.VAR_KEYWORD
         elif parameter.kind is parameter.POSITIONAL_ONLY:
             wrong.append(f"parameter {name!r} is positional-only; arguments are given by name")
-        elif name in bound:
+        elif name in bound or name == _CONTEXT:
             continue
         elif (source := _source(name, dependencies, inputs)) is not None:
             bound[name] = source
         elif parameter.default is parameter.empty:
             wrong.append(
                 f"nothing is bound to parameter {name!r}: name it like a dependency, an input, `inputs`, `nodes`, "
-                "`item` or `index`, give it a default, or give it a value with args="
+                "`item`, `index` or `context`, give it a default, or give it a value with args="
             )
     if not open_ended:
         wrong.extend(f"the function has no parameter {name!r}" for name in given if name not in parameters)

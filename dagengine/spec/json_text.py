@@ -97,10 +97,11 @@ class _Scanner:
             )
 
     def _tokens(self) -> Iterator[tuple[str, int, int]]:
-        text, line, line_start = self._text, 1, 0
+        text, line, line_start, seen = self._text, 1, 0, 0
         for match in _TOKEN.finditer(text):
             start = match.start()
-            if (last := text.rfind("\n", line_start, start)) >= 0:
-                line += text.count("\n", line_start, start)
+            if (last := text.rfind("\n", seen, start)) >= 0:  # from the last token on: lines may be megabytes long
+                line += text.count("\n", seen, start)
                 line_start = last + 1
+            seen = match.end()
             yield match[0], line, start - line_start + 1

@@ -35,6 +35,8 @@ class Source:
     findings: list[Finding] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     places: Callable[[], Place] | None = None
+    text: str = ""
+    """What it came from, where that was YAML."""
     _root: Place | None = None
 
     def locate(self, path: Path) -> tuple[int, int]:

@@ -87,7 +87,7 @@ def parse(text: str) -> Source:
     root = reader.root
     if root is None:
         raise FatalError("the document is empty", line=1, column=1)
-    return Source(value=root.value, problems=reader.problems, places=lambda: root.place)
+    return Source(value=root.value, problems=reader.problems, places=lambda: root.place, text=text)
 
 
 class _Reader:
@@ -288,4 +288,6 @@ def _syntax_error(exc: yaml.MarkedYAMLError, text: str) -> FatalError:
         hint = "; a text that begins with {{ must be put in quotes"
     elif problem.startswith("mapping values are not allowed"):
         hint = "; a text with ': ' in it must be put in quotes"
+    elif "expected ',' or" in problem and "flow" in context:
+        hint = "; put code and texts with { } [ ] or , in quotes, or write them as a block with |"
     return FatalError(f"not valid YAML: {problem}{context}{hint}", line=line, column=column)

@@ -20,6 +20,7 @@ from dagengine.wire.v1 import session_pb2
 
 __all__ = [
     "PROTOCOL",
+    "Crowded",
     "EngineSide",
     "OrchestratorSide",
     "ProofError",
@@ -38,6 +39,10 @@ class ProtocolMismatch(WireError):  # noqa: N818 - a condition, named as gRPC wo
 
 class ProofError(WireError):
     """The peer did not prove that it knows the shared token."""
+
+
+class Crowded(WireError):  # noqa: N818 - a condition, named as gRPC would name it
+    """Too many openings are under way."""
 
 
 class EngineSide:

@@ -16,6 +16,8 @@ __all__ = [
     "MAX_FACT_BYTES",
     "MAX_LOG_LINE_BYTES",
     "MAX_MESSAGE_BYTES",
+    "MAX_OPENINGS",
+    "OPENING_BYTES",
     "OPENING_SECONDS",
     "REPORT_SECONDS",
     "SERVICE",
@@ -54,3 +56,9 @@ KEEPALIVE_TIMEOUT_SECONDS: Final = 5.0
 
 OPENING_SECONDS: Final = 10.0
 """Each step of a session's opening must come within this."""
+
+OPENING_BYTES: Final = 64 * 1024
+"""Largest message of an opening: its sender has not yet proven who it is."""
+
+MAX_OPENINGS: Final = 64
+"""Openings that an engine goes through at a time; who comes on top of them is to try again."""

@@ -8,6 +8,7 @@ its input, shows its nodes while they run, prints the report, and stops everythi
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 import time
@@ -47,6 +48,7 @@ def say(message: str) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     try:
         sys.exit(asyncio.run(main()))
     except OrchestratorError as exc:

@@ -93,6 +93,7 @@ async def test_an_engine_with_too_many_unacknowledged_facts_refuses(engine: Any,
     peer.start("e2")
     refusal = await peer.refusal()
     assert (refusal.reason, refusal.message) == (Refusal.FULL, "small: 20 facts wait to be acknowledged")
+    host.close()
 
 
 async def test_an_engine_that_lacks_something_refuses_and_says_what(peer: Any, engine: Any) -> None:
@@ -123,10 +124,10 @@ async def test_a_document_is_sent_once_and_asked_for_when_it_is_not_known(peer: 
         ),
     ],
 )
-async def test_a_document_that_cannot_be_used_is_refused_for_good(peer: Any, fields: Any, message: str) -> None:
+async def test_of_a_document_that_it_cannot_use_an_engine_says_so(peer: Any, fields: Any, message: str) -> None:
     peer.start("e1", **fields)
     refusal = await peer.refusal()
-    assert refusal.reason == Refusal.BROKEN
+    assert refusal.reason == Refusal.UNABLE
     assert message in refusal.message
 
 

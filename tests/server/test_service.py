@@ -131,6 +131,42 @@ async def test_a_stranger_who_says_nothing_useful_is_refused(serve: Serve, chann
     assert (code, details) == (grpc.StatusCode.INVALID_ARGUMENT, "the orchestrator should have sent its hello")
 
 
+@pytest.mark.parametrize("field", ["hello", "proof"])
+async def test_a_stranger_is_not_read_beyond_what_an_opening_takes(serve: Serve, channel: Any, field: str) -> None:
+    side = OrchestratorSide(TOKEN.encode(), orchestrator="o", incarnation="i")
+    hello, proof = side.hello(), session_pb2.OrchestratorProof(proof=b"x" * limits.OPENING_BYTES)
+    if field == "hello":
+        hello.orchestrator = "x" * limits.OPENING_BYTES
+    code, details = await session_status(
+        channel(await serve(token=TOKEN)),
+        session_pb2.OrchestratorMessage(hello=hello),
+        session_pb2.OrchestratorMessage(proof=proof),
+    )
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith(f"the orchestrator's {field} takes 65,")
+
+
+async def test_strangers_who_say_nothing_do_not_add_up(serve: Serve, channel: Any) -> None:
+    server = await serve(token=TOKEN)
+    stub = session_pb2_grpc.EngineStub(channel(server))
+    silent = []
+    for _ in range(limits.MAX_OPENINGS):
+        call = stub.Session()
+        hello = OrchestratorSide(TOKEN.encode(), orchestrator="o", incarnation="i").hello()
+        await call.write(session_pb2.OrchestratorMessage(hello=hello))
+        assert (await call.read()).HasField("challenge")
+        silent.append(call)
+    code, details = await session_status(channel(server))
+    assert (code, details) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"{limits.MAX_OPENINGS} sessions are being opened already; try again later",
+    )
+    for call in silent:
+        call.cancel()
+    while (await session_status(channel(server)))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        pass  # until the engine has noticed that they are gone
+
+
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.0.2.1"])
 def test_it_does_not_open_to_other_machines_without_a_token_or_mutual_tls(host: Host, bind: str) -> None:
     one_sided = Identity(certificate=b"", key=b"")
@@ -171,18 +207,9 @@ async def test_a_port_that_is_taken_is_an_error(serve: Serve) -> None:
 def test_half_of_an_identity_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="set both DAGENGINE_TLS_CERT and DAGENGINE_TLS_KEY"):
         Identity.read(certificate=tmp_path / "c", key=None, ca=None)
-    with pytest.raises(SettingsError, match=r"cannot read the TLS certificate .*No such file"):
+    with pytest.raises(SettingsError, match=r"cannot read .*/c \(DAGENGINE_TLS_CERT\): No such file"):
         Identity.read(certificate=tmp_path / "c", key=tmp_path / "k", ca=None)
     assert Identity.read(certificate=None, key=None, ca=None) is None
-
-
-def test_an_empty_token_file_is_an_error(tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    file.write_text(f"  {TOKEN}\n")
-    assert security.read_secret(file) == TOKEN
-    file.write_text(" \n")
-    with pytest.raises(SettingsError, match=r"the token file .* is empty"):
-        security.read_secret(file)
 
 
 async def test_mutual_tls_lets_in_only_those_with_a_certificate(serve: Serve, certified: tuple[Path, Path]) -> None:

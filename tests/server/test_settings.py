@@ -87,7 +87,7 @@ def test_everything_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(SettingsError) as caught:
         settings.load({"capacity": 0}, config=file)
     assert set(str(caught.value).splitlines()) == {
-        f"{file}: capactiy: there is no such setting",
+        f"{file}: capactiy: there is no such setting; did you mean 'capacity'?",
         f"{file}: log_format: Input should be 'auto', 'console' or 'json'",
         "environment variable PORT: Input should be greater than or equal to 0",
         "flag for capacity: Input should be greater than or equal to 1",
@@ -107,12 +107,43 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None
     assert str(file) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "content", ["dagengine_token: [very-secret\n", "dagengine_token: very-secret: x\n", "x: @very-secret"]
+)
+def test_a_file_that_is_not_yaml_is_not_quoted(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "engine.yaml"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=r"is not YAML \(line \d+, column \d+\)$") as caught:
+        settings.load(config=file)
+    assert "very-secret" not in str(caught.value) + repr(caught.value.__cause__)
+
+
 def test_two_tokens_are_one_too_many_and_neither_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DAGENGINE_TOKEN", "very-secret")
     assert "very-secret" not in repr(settings.load())
     with pytest.raises(SettingsError, match="both DAGENGINE_TOKEN and DAGENGINE_TOKEN_FILE") as caught:
         settings.load({"dagengine_token_file": tmp_path / "token"})
     assert "very-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (b" \n", "is empty"),
+        (b"one\ntwo", "must be one line of printable ASCII"),
+        ("schlüssel-sehr-geheim".encode(), "must be one line of printable ASCII"),
+        (b"\xff\xfe", "it is not text"),
+    ],
+)
+def test_a_token_file_without_a_token_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=message) as caught:
+        settings.load({"dagengine_token_file": file}).token()
+    assert str(file) in str(caught.value)
+    assert "geheim" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -303,3 +303,62 @@ def test_when_cannot_read_the_item_that_foreach_makes_after_it() -> None:
                 },
             }
         )
+
+
+def test_no_more_than_a_thousand_problems_are_carried_and_the_rest_counted() -> None:
+    nodes = [{"id": f"n{number}", "dependencies": [f"x{number}"]} for number in range(700)]
+    with pytest.raises(SpecError, match="has 1,400 problems") as caught:
+        document.from_dict({"metadata": {"id": "w", "version": "1.0.0"}, "spec": {"nodes": nodes}})
+    assert (len(caught.value.problems), caught.value.omitted) == (1_000, 400)
+    assert str(caught.value).splitlines()[-1] == "  … and 400 more"
+
+
+@pytest.mark.parametrize("name", ["workflow.yaml", "/srv/flows/w.json", "./w.yml", "flows/nightly"])
+def test_the_name_of_a_file_in_place_of_its_text_is_noticed(name: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        document.read(name)
+    hint = f"got text; to read a file, give its text, or in Python pathlib.Path({name!r})"
+    assert caught.value.problems[0].message.endswith(hint)
+
+
+@pytest.mark.parametrize("text", ["hello", "two words.yaml", "one\ntwo/three"])
+def test_other_texts_are_not_taken_for_names_of_files(text: str) -> None:
+    with pytest.raises(SpecError, match=r"got text$"):
+        document.read(text)
+
+
+def _ends_too_early(found: Document) -> list[Problem]:
+    """What a check of the Lua code says of code that was cut."""
+    message = "not valid Lua: unexpected symbol near <eof>"
+    return [Problem(path="spec.nodes[0].when", message=message)]
+
+
+@pytest.mark.parametrize(
+    ("when", "hinted"),
+    [
+        ("inputs.x and #inputs.x > 0 and #inputs.y", True),
+        ("inputs.x +  # the other one", True),
+        ("inputs.x and", False),
+        ("'inputs.x and' # half", False),
+    ],
+)
+def test_code_that_a_comment_of_yaml_cuts_is_noticed(when: str, hinted: bool) -> None:
+    text = f"""\
+metadata: {{id: w, version: 1.0.0}}
+spec:
+  nodes:
+    - id: a
+      when: {when}
+      executor: {{type: lua, code: return 1}}
+"""
+    with pytest.raises(SpecError) as caught:
+        document.read(text, checks=[_ends_too_early])
+    (problem,) = caught.value.problems
+    assert problem.message.endswith("near <eof>") is not hinted
+    assert ("; ' #' begins a comment in YAML: put the code in quotes, or write it" in problem.message) is hinted
+
+
+@pytest.mark.parametrize("code", ["return {a = 1}", "return {1, 2}", "return t[1]"])
+def test_code_with_brackets_inside_of_braces_is_noticed(code: str) -> None:
+    with pytest.raises(SpecError, match=r"in quotes, or write them as a block with \|"):
+        document.read(f"spec: {{nodes: [{{id: a, executor: {{type: lua, code: {code}}}}}]}}\n")

@@ -171,25 +171,6 @@ def test_references_never_fail(code: str) -> None:
     expression.references(code)
 
 
-@pytest.mark.parametrize(
-    ("code", "steps"),
-    [
-        ("nodes.a", ("nodes", "a")),
-        (" inputs ", ("inputs",)),
-        ('nodes["load-data"].rows', ("nodes", "load-data", "rows")),
-        ('nodes["end"]', ("nodes", "end")),
-        ("nodes.end", None),
-        ("nodes.a + 1", None),
-        ("nodes['a']", None),
-        ("f(x)", None),
-        ("1", None),
-        ("not nodes", None),
-    ],
-)
-def test_simple_paths(code: str, steps: tuple[str, ...] | None) -> None:
-    assert expression.simple_path(code) == steps
-
-
 def test_the_reserved_words_are_lua_s() -> None:
     runtime = lua55.LuaRuntime()
 
