@@ -163,7 +163,7 @@ class TestValues:
         assert 8 <= len(kept) <= 20
 
     def test_what_no_script_could_hold_is_not_sent(self, job) -> None:
-        draft = Draft(Stock(), 0, clock=SystemClock(), max_memory=1 << 20)
+        draft = Draft(Stock(), clock=SystemClock(), max_memory=1 << 20)
         with pytest.raises(MemoryError):
             draft.add(Code("return nodes.a, nodes.b"), job("return 1", nodes={"a": "x" * 600_000, "b": "y" * 600_000}))
         assert draft.handed.orders == []
@@ -181,7 +181,7 @@ class TestValues:
 
 
 def _draft(stock: Stock) -> Draft:
-    return Draft(stock, 0, clock=SystemClock(), max_memory=64 << 20)
+    return Draft(stock, clock=SystemClock(), max_memory=64 << 20)
 
 
 @pytest.fixture(scope="session")

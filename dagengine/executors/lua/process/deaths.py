@@ -23,6 +23,8 @@ def cause(status: int | None, *, verdict: Verdict | None, timeout: int | None, c
     `verdict` is why the engine killed it, if it did; `timeout` is the attempt's, in microseconds; `cpu` its limit of
     processor time, in seconds.
     """
+    if verdict == "Killed":
+        return ErrorInfo(type="Killed", message="the script's worker process was killed: it told what it was not asked")
     if verdict is not None:
         return ErrorInfo(type=verdict, message=runtime.stopped(verdict, timeout=timeout))
     if status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:

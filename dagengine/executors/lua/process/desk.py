@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from dagengine.executors import base
-from dagengine.executors.lua.process.messages import LENGTH, REPORT, HandOff
+from dagengine.executors.lua.process.messages import LENGTH, REPORT, TOKEN, HandOff
 from dagengine.executors.lua.process.orders import Code, Stock
 from dagengine.executors.lua.turns import Done
 
@@ -25,18 +25,19 @@ __all__ = ["Desk", "Handed", "Report", "Verdict"]
 
 _READ: Final = 256 << 10
 
-Verdict = Literal["Timeout", "Cancelled"]
-"""Why the engine kills a worker."""
+Verdict = Literal["Timeout", "Cancelled", "Killed"]
+"""Why the engine kills a worker; `Killed` when it says what it should not."""
 
-Report = tuple[int, bytes, int, int]
-"""Kind, body, microseconds, and when it ended."""
+Report = tuple[int, int, bytes, int, int]
+"""Kind, number of the attempt, body, microseconds, and when it ended."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Handed(NamedTuple):
-    """An attempt that a worker was handed; what it may cost (µs); the earliest that it could begin (monotonic, ns)."""
+    """An attempt that a worker was handed: its number there, its expected cost (µs), when it could begin (ns)."""
 
+    number: int
     job: base.Job
     done: Done
     code: Code
@@ -68,7 +69,6 @@ class Desk:
         self.lines = 0
         """How many lines of the running attempt's log have come."""
         self.log_error: Exception | None = None
-        self.epoch = 0
         self._loop = loop
         self._channel, self._their_channel = socket.socketpair()
         self._tokens, self._their_tokens = socket.socketpair()
@@ -109,7 +109,8 @@ class Desk:
         message = _encode(handed)
         # Before it may lie the rest of a hand-off that was taken back: the worker reads over it.
         self._unsent = memoryview(b"".join((self._unsent, LENGTH.pack(len(message)), message)))
-        self._unsent_tokens = memoryview(bytes(self._unsent_tokens) + bytes((handed.epoch,)) * len(handed.orders))
+        tokens = b"".join([TOKEN.pack(order.number) for order in handed.orders])
+        self._unsent_tokens = memoryview(bytes(self._unsent_tokens) + tokens)
         self._flush()
 
     def _flush(self) -> None:
@@ -133,28 +134,33 @@ class Desk:
             self._loop.remove_writer(blocked)
         return blocked is not None
 
-    def take_back(self) -> list[Handed]:
-        """What it has not begun, in order; it never will."""
-        taken = self._take_tokens()
-        if taken:
-            self.epoch = (self.epoch + 1) % 256
-        return taken
+    def take_back(self, *, all: bool = False) -> list[Handed]:
+        """What it has not begun, in order; it never will.
+
+        One attempt remains, unless `all` are wanted: a worker that gets no processor for a while has begun nothing, and
+        must not look as if it had nothing to do.
+        """
+        return self._take_tokens(len(self.handed) if all else len(self.handed) - 1)
 
     def condemn(self) -> list[Handed]:
-        """The same, when it has died or will be killed: it is sent nothing any more."""
+        """What it has not begun, when it has died or will be killed: it is sent nothing any more."""
         self._stop_waiting()
-        return self._take_tokens()
+        return self._take_tokens(len(self.handed))
 
-    def _take_tokens(self) -> list[Handed]:
-        count = len(self._unsent_tokens)
-        self._unsent_tokens = memoryview(b"")
-        with contextlib.suppress(BlockingIOError):
-            # The worker waits on the same open socket: it must stay a blocking one, so only this call does not wait.
-            count += len(self._their_tokens.recv(1 << 16, socket.MSG_DONTWAIT))
-        removed = [self.handed.pop() for _ in range(min(count, len(self.handed)))]
+    def _take_tokens(self, most: int) -> list[Handed]:
+        tokens = bytes(self._unsent_tokens[: most * TOKEN.size])
+        self._unsent_tokens = self._unsent_tokens[len(tokens) :]
+        if len(tokens) < most * TOKEN.size:
+            with contextlib.suppress(BlockingIOError):
+                # The worker waits on the same open socket: it must stay a blocking one, so only this call does not wait.
+                tokens += self._their_tokens.recv(most * TOKEN.size - len(tokens), socket.MSG_DONTWAIT)
+        numbers = {number for (number,) in TOKEN.iter_unpack(tokens)}
+        if not numbers:
+            return []
+        taken = [handed for handed in self.handed if handed.number in numbers]
+        self.handed = deque(handed for handed in self.handed if handed.number not in numbers)
         self.load = sum(handed.cost for handed in self.handed)
-        removed.reverse()
-        return removed
+        return taken
 
     def read(self) -> list[Report]:
         """The reports that have come."""
@@ -186,19 +192,19 @@ class Desk:
         received = self._received
         if received:
             received += data
-            if len(received) < REPORT.size or len(received) < REPORT.size + REPORT.unpack_from(received)[1]:
+            if len(received) < REPORT.size or len(received) < REPORT.size + REPORT.unpack_from(received)[2]:
                 return []
             data = bytes(received)
             received.clear()
         reports: list[Report] = []
         at, end, head, unpack = 0, len(data), REPORT.size, REPORT.unpack_from
         while end - at >= head:
-            kind, size, elapsed, ended = unpack(data, at)
+            kind, number, size, elapsed, ended = unpack(data, at)
             start = at + head
             if end - start < size:
                 break
             at = start + size
-            reports.append((kind, data[start:at], elapsed, ended))
+            reports.append((kind, number, data[start:at], elapsed, ended))
         if at < end:
             received += data[at:]
         return reports

@@ -26,7 +26,7 @@ from dagengine.executors.lua import runtime
 from dagengine.executors.lua.performer import Key, key_of, outcome_of
 from dagengine.executors.lua.process import deaths
 from dagengine.executors.lua.process.desk import Desk, Handed, Report, Verdict
-from dagengine.executors.lua.process.messages import ERROR, LOG, RESULT, Options
+from dagengine.executors.lua.process.messages import LOG, READY, RESULT, Options
 from dagengine.executors.lua.process.orders import Codes, Draft
 from dagengine.executors.lua.process.pool import Pool
 from dagengine.executors.lua.turns import Done, Turns, Waiting
@@ -175,7 +175,7 @@ class LuaProcesses:
     def _hand_over(self, desk: Desk, budget: float) -> None:
         waiting, handed = self._waiting, desk.handed
         max_memory = self._options.max_memory
-        draft = Draft(desk.stock, desk.epoch, clock=self._clock, max_memory=max_memory)
+        draft = Draft(desk.stock, clock=self._clock, max_memory=max_memory)
         now = time.monotonic_ns()
         broken: list[Ended] = []
         while waiting and desk.load < budget and len(handed) < _MOST_HANDED and draft.size < _MOST_BYTES:
@@ -186,15 +186,15 @@ class LuaProcesses:
                 continue
             code = self._codes.of(spec.code)
             try:
-                draft.add(code, job)
-            except (TypeError, ValueError) as exc:
-                broken.append((job, done, deaths.internal(f"a value in scope cannot be converted: {exc}")))
-                continue
+                number = draft.add(code, job)
             except MemoryError:
                 message = runtime.stopped("MemoryLimit", max_memory=max_memory)
                 broken.append((job, done, outcome_of(ErrorInfo(type="MemoryLimit", message=message), 0)))
                 continue
-            handed.append(Handed(job, done, code, code.cost, now))
+            except Exception as exc:
+                broken.append((job, done, deaths.internal(f"a value in scope cannot be converted: {exc}")))
+                continue
+            handed.append(Handed(number, job, done, code, code.cost, now))
             desk.load += code.cost
         if draft.handed.orders:
             desk.send(draft.handed)
@@ -234,16 +234,18 @@ class LuaProcesses:
     def _take(self, desk: Desk, reports: Sequence[Report]) -> None:
         """Take reports in, give the worker more to do, and only then tell of them: that may take a while."""
         ended: list[Ended] = []
-        for kind, body, elapsed, at in reports:
-            if kind == LOG:
-                self._write(desk, body)
-            elif kind == RESULT:
-                ended.append(self._finished(desk, body, elapsed, at))
-            elif kind == ERROR:
-                ended.append(self._finished(desk, _error(body), elapsed, at))
-            else:
+        for kind, number, body, elapsed, at in reports:
+            if kind == READY:
                 desk.ready = True
                 self._pump_soon()
+            elif not desk.handed or desk.handed[0].number != number:
+                self._kill(desk, "Killed")
+                break
+            elif kind == LOG:
+                self._write(desk, body)
+            else:
+                result = body if kind == RESULT else _error(body)
+                ended.append(self._finished(desk, result, elapsed, at))
         if ended:
             if not desk.proven:
                 self._pool.proved(desk)
@@ -255,7 +257,7 @@ class LuaProcesses:
                 self._pump()  # a chain of nodes need not wait for the loop's next turn
 
     def _finished(self, desk: Desk, result: bytes | ErrorInfo, elapsed: int, at: int) -> Ended:
-        job, done, code, cost, _ = desk.handed.popleft()
+        _, job, done, code, cost, _ = desk.handed.popleft()
         code.learn(elapsed)
         desk.load = desk.load - cost if desk.handed else 0.0
         desk.previous = at
@@ -341,7 +343,7 @@ class LuaProcesses:
             if desk.verdict is not None or not any(unwanted(each.job) for each in desk.handed):
                 continue
             self._take(desk, desk.read_all())
-            self._put_back(desk.take_back())
+            self._put_back(desk.take_back(all=True))
             if desk.handed and unwanted(desk.handed[0].job):
                 self._kill(desk, "Cancelled")
         removed = self._waiting.remove(unwanted, {key[0] for key in cancelled})
@@ -356,6 +358,7 @@ class LuaProcesses:
         desk.close()
         if desk.handed:
             victim = desk.handed[0]
+            self._put_back(list(desk.handed)[1:])
             elapsed = (time.monotonic_ns() - desk.began) // 1_000
             outcome = outcome_of(
                 deaths.cause(status, verdict=desk.verdict, timeout=victim.job.timeout, cpu=self._options.cpu), elapsed

@@ -3,10 +3,10 @@
 Between the engine and a worker there are two socket pairs:
 
 - The *channel*: hand-offs down, each a length and a MessagePack `HandOff`; reports up, each a `REPORT` and a body.
-- The *tokens*: one byte for each attempt that was handed over, its value the epoch of the hand-off. A worker takes one
-  before it begins an attempt. The engine can take them back from the same socket: what the kernel gives to one is not
-  given to the other, so that an attempt is begun by a worker or taken back, never both. Whoever takes tokens back takes
-  all of them and counts the epoch up: all that the worker still has is void then.
+- The *tokens*: the number of each attempt that was handed over. A worker takes one, then performs that attempt and no
+  other; what it was handed before and not given a token for is void. The engine can take tokens back from the same
+  socket: what the kernel gives to one is not given to the other, so that an attempt is begun by a worker or taken back,
+  never both. (All read and write whole tokens only, so that none is ever cut in two.)
 
 A worker reports the end of every attempt before it takes the next token; so the engine knows at any time which attempt
 a worker performs, even of a worker that died: the first that was handed over, has not been reported and has no token.
@@ -40,6 +40,7 @@ __all__ = [
     "REQUEST",
     "RESULT",
     "STILLBORN",
+    "TOKEN",
 ]
 
 Packed = bytes | int | None
@@ -55,8 +56,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One attempt. `code` is the number under which the worker has the code; `now` is in microseconds."""
+    """One attempt, by a number of its own. `code` is what the worker has the code under; `now` is in microseconds."""
 
+    number: int
     code: int
     inputs: Packed = None
     nodes: dict[str, bytes | int] | None = None
@@ -73,7 +75,6 @@ class HandOff(msgspec.Struct, gc=False, array_like=True):
     Both are named by numbers; those in `forgotten_codes` and `forgotten_values` are not used again.
     """
 
-    epoch: int
     orders: list[Order]
     codes: dict[int, bytes]
     values: dict[int, bytes]
@@ -84,8 +85,12 @@ class HandOff(msgspec.Struct, gc=False, array_like=True):
 LENGTH: Final = struct.Struct("<I")
 """Before a hand-off: its length in bytes."""
 
-REPORT: Final = struct.Struct("<BIQQ")
-"""Before the body of a report: kind, length of the body, microseconds it took, and when it ended (monotonic, ns)."""
+TOKEN: Final = struct.Struct("<I")
+"""The number of an attempt."""
+
+REPORT: Final = struct.Struct("<BIIQQ")
+"""Before the body of a report: kind, number of the attempt, length of the body, microseconds that the attempt took, and
+when it ended (monotonic, ns)."""
 
 READY, RESULT, ERROR, LOG = range(4)
 """Kinds of reports. The body of a result is JSON, of an error `ErrorInfo`, of a log line its level's digit and text."""

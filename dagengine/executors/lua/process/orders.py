@@ -27,6 +27,7 @@ _CODES: Final = 4096
 _CODE_BYTES: Final = 4 << 20
 _VALUE_BYTES: Final = 8 << 20
 _LEARNING: Final = 0.25
+_ORDERS: Final = 1 << 32
 
 _json = msgspec.json.Encoder().encode
 
@@ -72,35 +73,40 @@ class Stock:
         self.codes: Generations[str, int] = Generations(_CODE_BYTES)
         self.values: Generations[bytes, int] = Generations(_VALUE_BYTES)
         self.last = 0
+        self.last_order = 0
 
 
 class Draft:
     """A hand-off in the making, for the worker that has `stock`. `size` counts the bytes of what is new to it."""
 
-    def __init__(self, stock: Stock, epoch: int, *, clock: Clock, max_memory: int) -> None:
+    def __init__(self, stock: Stock, *, clock: Clock, max_memory: int) -> None:
         self._stock = stock
         self._clock = clock
         self._max_memory = max_memory
         self._read = 0
         self.size = 0
-        self.handed = HandOff(epoch, [], {}, {}, stock.codes.rotate(), stock.values.rotate())
+        self.handed = HandOff([], {}, {}, stock.codes.rotate(), stock.values.rotate())
 
-    def add(self, code: Code, job: base.Job) -> None:
-        """Append the order for `job`.
+    def add(self, code: Code, job: base.Job) -> int:
+        """Append the order for `job`: its number.
 
         Raises ValueError or TypeError when its scope cannot be sent, MemoryError when no script could hold it.
         """
         self._read = 0
-        number = self._stock.codes.get(code.text)
-        if number is None:
-            number = self._new_code(code.text)
-        needs = code.reads
-        self.handed.orders.append(Order(number) if needs.nothing else self._order(number, needs, job))
+        stock, needs = self._stock, code.reads
+        known = stock.codes.get(code.text)
+        if known is None:
+            known = self._new_code(code.text)
+        number = (stock.last_order + 1) % _ORDERS
+        self.handed.orders.append(Order(number, known) if needs.nothing else self._order(number, known, needs, job))
+        stock.last_order = number
+        return number
 
-    def _order(self, number: int, needs: Reads, job: base.Job) -> Order:
+    def _order(self, number: int, code: int, needs: Reads, job: base.Job) -> Order:
         scope = job.scope
         return Order(
             number,
+            code,
             self._packed(scope.inputs) if needs.inputs else None,
             self._nodes(needs.nodes, scope.nodes),
             self._packed(_json(scope.env)) if needs.env else None,

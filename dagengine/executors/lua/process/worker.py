@@ -18,7 +18,18 @@ from dagengine.events.facts import ErrorInfo
 from dagengine.executors import base
 from dagengine.executors.lua import runtime
 from dagengine.executors.lua.process import confinement
-from dagengine.executors.lua.process.messages import ERROR, LENGTH, LOG, READY, REPORT, RESULT, HandOff, Options, Order
+from dagengine.executors.lua.process.messages import (
+    ERROR,
+    LENGTH,
+    LOG,
+    READY,
+    REPORT,
+    RESULT,
+    TOKEN,
+    HandOff,
+    Options,
+    Order,
+)
 
 __all__ = ["NO_SCOPE", "Worker"]
 
@@ -41,32 +52,36 @@ class Worker:
         self._tokens = tokens
         self._lua = lua
         self._options = options
-        self._epoch = 0
         self._orders: deque[Order] = deque()
         self._codes: dict[int, str] = {}
         self._values: dict[int, bytes] = {}
         self._received = bytearray()
         self._granted = 0
+        self._performed = 0
 
     def serve(self) -> None:
         """Perform orders until the engine is gone."""
         with contextlib.suppress(ConnectionError):
-            self._report(READY, b"", 0, time.monotonic_ns())
-            take = self._tokens.recv
-            while token := take(1):
-                order = self._next(token[0])
+            self._report(READY, 0, b"", 0, time.monotonic_ns())
+            take, size, unpack = self._tokens.recv, TOKEN.size, TOKEN.unpack
+            while token := take(size):
+                order = self._order(unpack(token)[0])
                 if order is None:
                     return
                 self._perform(order)
 
-    def _next(self, epoch: int) -> Order | None:
-        """The order that a token of `epoch` is for; None when the engine is gone."""
-        while epoch != self._epoch or not self._orders:
+    def _order(self, number: int) -> Order | None:
+        """The order of that number; those before it are void. None when the engine is gone."""
+        orders = self._orders
+        while True:
+            while orders:
+                order = orders.popleft()
+                if order.number == number:
+                    return order
             handed = self._message()
             if handed is None:
                 return None
             self._accept(handed)
-        return self._orders.popleft()
 
     def _message(self) -> HandOff | None:
         received = self._received
@@ -85,9 +100,6 @@ class Worker:
             received += data
 
     def _accept(self, handed: HandOff) -> None:
-        if handed.epoch != self._epoch:
-            self._epoch = handed.epoch
-            self._orders.clear()
         for number in handed.forgotten_codes:
             del self._codes[number]
         for number in handed.forgotten_values:
@@ -98,6 +110,7 @@ class Worker:
         self._orders.extend(handed.orders)
 
     def _perform(self, order: Order) -> None:
+        self._performed = order.number
         started = time.monotonic_ns()
         if self._options.cpu and started - self._granted > _CPU_GRANTED_EVERY:
             self._granted = started
@@ -114,9 +127,9 @@ class Worker:
             result = ErrorInfo(type="InternalError", message=f"the Lua worker failed: {type(exc).__name__}: {exc}")
         ended = time.monotonic_ns()
         if type(result) is bytes:
-            self._report(RESULT, result, (ended - started) // 1_000, ended)
+            self._report(RESULT, order.number, result, (ended - started) // 1_000, ended)
         else:
-            self._report(ERROR, _encode(result), (ended - started) // 1_000, ended)
+            self._report(ERROR, order.number, _encode(result), (ended - started) // 1_000, ended)
 
     def _run(self, order: Order) -> bytes | ErrorInfo:
         lua = self._lua
@@ -149,10 +162,10 @@ class Worker:
         return self._values[packed] if isinstance(packed, int) else packed
 
     def _line(self, level: runtime.Level, text: str) -> None:
-        self._report(LOG, _levels[level] + text.encode("utf-8", "replace"), 0, 0)
+        self._report(LOG, self._performed, _levels[level] + text.encode("utf-8", "replace"), 0, 0)
 
-    def _report(self, kind: int, body: bytes, elapsed: int, at: int) -> None:
-        self._channel.sendall(REPORT.pack(kind, len(body), elapsed, at) + body)
+    def _report(self, kind: int, number: int, body: bytes, elapsed: int, at: int) -> None:
+        self._channel.sendall(REPORT.pack(kind, number, len(body), elapsed, at) + body)
 
 
 NO_SCOPE: Final = base.Scope(execution="", workflow="", version="", digest="", inputs=b"null", nodes={}, env={})
