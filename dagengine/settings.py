@@ -64,7 +64,7 @@ class _Lua(BaseModel):
     """
 
     lua_isolation: Literal["process", "thread"] = Field(
-        default="process", description="`process` for any code; `thread` for code you trust."
+        default="thread", description="`thread` for code you trust; `process` (experimental) for any code."
     )
     lua_memory: int = Field(
         default=256, ge=16, le=65_536, description="MiB that scripts may use: those of one process, or of the thread."

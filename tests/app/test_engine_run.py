@@ -141,7 +141,7 @@ class TestWhatIsSeen:
             await engine.run(TEXT, INPUTS, on_fact=observer)
         assert await engine.run(TEXT, INPUTS) == OUTPUTS
 
-    @pytest.mark.parametrize("isolation", ["inline", "thread", "process"])
+    @pytest.mark.parametrize("isolation", ["inline", "thread", pytest.param("process", marks=pytest.mark.isolation)])
     async def test_lines_of_lua_and_python_nodes_are_seen(self, document, lua, python, isolation: LuaIsolation) -> None:
         lines: list[Any] = []
 

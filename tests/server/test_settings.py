@@ -157,3 +157,24 @@ def test_a_token_file_without_a_token_is_named(tmp_path: Path, content: bytes | 
 def test_a_function_that_is_not_there_is_named(place: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         functions.load({"f": place})
+
+
+def test_lua_runs_on_a_thread_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = settings.load()
+    assert (loaded.lua_isolation, loaded.lua_memory, loaded.lua_workers, loaded.lua_cpu) == ("thread", 256, None, None)
+    monkeypatch.setenv("LUA_ISOLATION", "process")
+    monkeypatch.setenv("LUA_MEMORY", "64")
+    assert (settings.load().lua_isolation, settings.load().lua_memory) == ("process", 64)
+
+
+@pytest.mark.parametrize("name", ["LUA_WORKERS", "LUA_CPU"])
+def test_limits_of_processes_are_refused_on_a_thread(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "2")
+    assert settings.load({"lua_isolation": "process"}).lua_isolation == "process"
+    with pytest.raises(SettingsError, match="LUA_WORKERS and LUA_CPU are for Lua in processes, and LUA_ISOLATION is"):
+        settings.load({"lua_isolation": "thread"})
+
+
+def test_lua_does_not_run_inline_in_a_server() -> None:
+    with pytest.raises(SettingsError, match="flag for lua_isolation"):
+        settings.load({"lua_isolation": "inline"})

@@ -14,6 +14,8 @@ from dagengine.clock import SystemClock
 from dagengine.executors.lua.inline import InlineLua
 from dagengine.executors.lua.process.executor import LuaProcesses
 
+pytestmark = pytest.mark.isolation
+
 MEMORY = 64 << 20
 Anywhere = InlineLua | LuaProcesses
 
@@ -115,8 +117,8 @@ async def test_done_may_submit_more(anywhere, job) -> None:
 
 
 async def test_an_error_in_done_does_not_stop_the_others(anywhere, job, crowd) -> None:
-    loop, caught = asyncio.get_running_loop(), []
-    loop.set_exception_handler(lambda _loop, context: caught.append(str(context["exception"])))
+    loop, caught, told = asyncio.get_running_loop(), [], asyncio.Event()
+    loop.set_exception_handler(lambda _loop, context: (caught.append(str(context["exception"])), told.set()))
 
     def broken(_job: Any, _outcome: Any) -> None:
         raise RuntimeError("broken")
@@ -125,6 +127,8 @@ async def test_an_error_in_done_does_not_stop_the_others(anywhere, job, crowd) -
     await asyncio.sleep(0)
     crowd.submit(anywhere, [job("return 2")])
     assert (await crowd.wait(1))[0].result == b"2"
+    async with asyncio.timeout(30):
+        await told.wait()
     assert caught == ["broken"]
 
 

@@ -14,6 +14,8 @@ from dagengine.executors.lua.process.desk import Desk
 from dagengine.executors.lua.process.executor import LuaProcesses
 from dagengine.executors.lua.process.orders import Code, Codes, Draft, Stock
 
+pytestmark = pytest.mark.isolation
+
 BUSY = "local sum = 0 for i = 1, 3000000 do sum = sum + i end return sum"
 
 
@@ -61,6 +63,65 @@ async def test_long_attempts_are_handed_over_one_by_one(executor, job, crowd, mo
     crowd.submit(executor, [job(BUSY, index=i) for i in range(4, 12)])
     await crowd.wait(12)
     assert batches == [1] * 8
+
+
+async def test_nothing_is_handed_to_and_fro(executor, job, crowd, monkeypatch) -> None:
+    """What is taken back because a worker is idle goes to that worker."""
+    cheap = "return 'cheap'"
+    crowd.submit(executor, [job(BUSY, index=i) for i in range(4)] + [job(cheap, index=4)])
+    await crowd.wait(5)
+    for _ in range(20):
+        crowd.ended.clear()
+        batches = _watch_hand_offs(monkeypatch)
+        crowd.submit(executor, [job(cheap, index=0), job(BUSY, index=1)])
+        await crowd.wait(2)
+        monkeypatch.undo()
+        assert len(batches) <= 4
+        assert crowd.by_index()[0].result == b'"cheap"'
+
+
+async def test_a_worker_that_gets_no_processor_mixes_nothing_up(start, job, crowd, lines, processes) -> None:
+    executor = start(workers=1)
+    crowd.submit(executor, [job("return 1", index=0)])
+    await crowd.wait(1)
+    (worker,) = processes.workers()
+    for batch in range(1, 6):
+        worker.suspend()
+        for i in range(batch * 100, batch * 100 + 50):
+            crowd.submit(executor, [job("print(index) return index", index=i)])
+            await asyncio.sleep(0.003 if i % 10 == 0 else 0)
+        executor.cancel("e-1", "n", batch * 100 + 7, 1)
+        await asyncio.sleep(0.01)
+        worker.resume()
+        await crowd.wait(1 + batch * 50)
+    done = {i: outcome.result for i, outcome in crowd.by_index().items() if i and outcome.error is None}
+    assert done == {i: str(i + 1).encode() for i in done}
+    assert len(done) == 5 * 49
+    assert sorted(line.index for line in lines if line.index is not None) == sorted(done)
+
+
+async def test_a_worker_that_tells_of_something_else_is_killed(start, job, crowd, monkeypatch) -> None:
+    """Should there ever be a mistake in who does what, no result is given to the wrong attempt."""
+    executor = start(workers=1)
+    crowd.submit(executor, [job("return 0", index=0)])
+    await crowd.wait(1)
+    send = Desk.send
+
+    def wrong(self: Desk, handed: Any) -> None:
+        monkeypatch.setattr(Desk, "send", send)
+        self.handed[-1] = self.handed[-1]._replace(number=self.handed[-1].number + 7)
+        send(self, handed)
+
+    monkeypatch.setattr(Desk, "send", wrong)
+    crowd.submit(executor, [job("return 1", index=1)])
+    await crowd.wait(2)
+    error = crowd.by_index()[1].error
+    assert (error.type, error.message) == (
+        "Killed",
+        "the script's worker process was killed: it told what it was not asked",
+    )
+    crowd.submit(executor, [job("return 2", index=2)])
+    assert (await crowd.wait(3))[2].result == b"2"
 
 
 def _watch_hand_offs(monkeypatch: pytest.MonkeyPatch) -> list[int]:

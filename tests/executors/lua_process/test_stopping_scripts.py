@@ -14,6 +14,8 @@ import pytest
 
 from dagengine.executors import base
 
+pytestmark = pytest.mark.isolation
+
 LIMIT = 200_000
 MARGIN = 0.2
 
@@ -75,7 +77,7 @@ async def test_only_the_one_that_ran_ends_and_the_others_run_once(start, job, cr
     ends = crowd.by_index()
     assert {i for i, outcome in ends.items() if outcome.conclusion != "success"} == {20, 40}
     assert ends[20].error.type == ends[40].error.type == "Timeout"
-    assert [line.text for line in lines] == [str(i + 1) for i in range(60)], "each began once, in order"
+    assert sorted(int(line.text) for line in lines) == list(range(1, 61)), "each began once"
 
 
 async def test_a_worker_that_is_killed_loses_only_what_ran(start, job, crowd, lines, processes) -> None:
@@ -102,7 +104,7 @@ async def test_a_worker_that_is_killed_loses_only_what_ran(start, job, crowd, li
     assert error.message == (
         "the script's worker process died while it ran: SIGKILL; the system may be short of memory"
     )
-    assert [line.text for line in lines] == [str(i + 1) for i in range(60)]
+    assert sorted(int(line.text) for line in lines) == list(range(1, 61)), "each began once"
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
@@ -177,7 +179,7 @@ class TestCancelling:
             0: "the attempt was cancelled",
             5: "the attempt was cancelled before it began",
         }
-        assert [line.text for line in lines] == ["1", "2", "3", "4", "5", "7", "8", "9"]
+        assert sorted(line.text for line in lines) == ["1", "2", "3", "4", "5", "7", "8", "9"]
 
     async def test_what_waits_behind_busy_workers_is_told_at_once(self, executor, job, crowd) -> None:
         crowd.submit(executor, [job("while true do end", index=i) for i in range(2)])
@@ -209,10 +211,16 @@ class TestCancelling:
 
 async def test_nothing_leaks_from_one_script_to_the_next(start, job, crowd) -> None:
     executor = start(workers=1)
-    spoil = "x = 1 _G.y = 2 string.z = 3"
-    crowd.submit(executor, [job("x = 1 _G.y = 2 return x"), job(spoil), job("return {x == nil, y == nil}")])
-    first, second, third = await crowd.wait(3)
-    assert (first.result, third.result) == (b"1", b"[true,true]")
+    scripts = [
+        "x = 1 _G.y = 2 return x",
+        "x = 1 _G.y = 2 string.z = 3",
+        "return {x == nil, y == nil, string.z == nil}",
+    ]
+    for count, code in enumerate(scripts):
+        crowd.submit(executor, [job(code, index=count)])
+        await crowd.wait(count + 1)
+    first, second, third = (outcome for _, outcome in crowd.ended)
+    assert (first.result, third.result) == (b"1", b"[true,true,true]")
     assert second.error.type == "LuaError"
 
 

@@ -19,6 +19,8 @@ from dagengine.clock import SystemClock
 from dagengine.executors.lua.process import nursery, pool
 from dagengine.executors.lua.process.executor import LuaProcesses
 
+pytestmark = pytest.mark.isolation
+
 
 async def until(found: Any, *, seconds: float = 10) -> None:
     """Wait until `found()`: what other processes do cannot be awaited."""
@@ -171,13 +173,16 @@ class TestHowTheyGo:
         engine = await asyncio.create_subprocess_exec(
             sys.executable, str(script), stdout=asyncio.subprocess.PIPE, env=environment
         )
-        assert engine.stdout is not None
-        assert [await engine.stdout.readline() for _ in range(2)] == [b"up\n", b"up\n"]
-        family = psutil.Process(engine.pid).children(recursive=True)
-        assert len(family) == 3
-        engine.kill()
+        try:
+            assert engine.stdout is not None
+            for _ in range(2):
+                assert await asyncio.wait_for(engine.stdout.readline(), 30) == b"up\n"
+            family = psutil.Process(engine.pid).children(recursive=True)
+            assert len(family) == 3
+        finally:
+            engine.kill()
+            await engine.communicate()
         await until(lambda: not any(_alive(process) for process in family))
-        await engine.communicate()
 
     async def test_when_the_zygote_is_killed_its_workers_go_and_others_come(
         self, start, processes, job, crowd, lines
@@ -281,3 +286,31 @@ async def test_an_engine_runs_workflows_in_processes(document) -> None:
     async with DAGEngine(lua="process", lua_workers=2) as engine:
         outputs = await engine.run(document(nodes, outputs={"sum": "{{ nodes.sum }}"}))
     assert json.loads(outputs["sum"]) == [1, 4, 9]
+
+
+@pytest.mark.e2e
+async def test_dag_engine_has_its_lua_processes_ready_and_takes_them_along() -> None:
+    engine = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from dagengine.cli import main; main()",
+        "--port=0",
+        "--announce",
+        "--lua-workers=1",
+        "--lua-memory=64",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert engine.stdout is not None
+        assert b"address" in await asyncio.wait_for(engine.stdout.readline(), 30)
+        (zygote,) = psutil.Process(engine.pid).children()
+        assert zygote.cmdline()[-1] == '{"max_memory":67108864,"max_output":4194304,"cpu":3600}'
+        engine.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.wait_for(engine.communicate(), 30)
+        assert engine.returncode == 0, errors
+        assert not _alive(zygote)
+    finally:
+        if engine.returncode is None:
+            engine.kill()
+            await engine.communicate()

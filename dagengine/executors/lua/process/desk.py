@@ -23,7 +23,8 @@ from dagengine.executors.lua.turns import Done
 
 __all__ = ["Desk", "Handed", "Report", "Verdict"]
 
-_READ: Final = 256 << 10
+_READ: Final = 64 << 10
+"""Bytes that are read at once: as much as can be had without asking the system for memory each time."""
 
 Verdict = Literal["Timeout", "Cancelled", "Killed"]
 """Why the engine kills a worker; `Killed` when it says what it should not."""
@@ -152,7 +153,7 @@ class Desk:
         self._unsent_tokens = self._unsent_tokens[len(tokens) :]
         if len(tokens) < most * TOKEN.size:
             with contextlib.suppress(BlockingIOError):
-                # The worker waits on the same open socket: it must stay a blocking one, so only this call does not wait.
+                # The worker waits on the same open socket, which must stay a blocking one: only this call is not.
                 tokens += self._their_tokens.recv(most * TOKEN.size - len(tokens), socket.MSG_DONTWAIT)
         numbers = {number for (number,) in TOKEN.iter_unpack(tokens)}
         if not numbers:

@@ -33,7 +33,8 @@ from dagengine.executors.lua.process.messages import (
 
 __all__ = ["NO_SCOPE", "Worker"]
 
-_READ: Final = 256 << 10
+_READ: Final = 64 << 10
+"""Bytes that are read at once: as much as can be had without asking the system for memory each time."""
 _CPU_GRANTED_EVERY: Final = 500_000_000
 
 _decode = msgspec.msgpack.Decoder(HandOff).decode
