@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := dagengine orchestrator
 
-.PHONY: run dev test test-isolation lint bench proto docs clean
+.PHONY: run dev test lint bench proto docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,10 +39,8 @@ dev: $(VENV)/.ready
 	@$(BIN)/dagctl dev
 
 test: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest -n auto --dist loadfile
-
-test-isolation: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest -m isolation
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.ready-dev
 	@$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import figure
 
-MODULES = ("machine", "lua_call", "lua_process", "sessions", "store", "rest")
+MODULES = ("machine", "memory", "lua_call", "lua_process", "sessions", "store", "rest")
 HERE = Path(__file__).parent
 
 

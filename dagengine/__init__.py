@@ -11,17 +11,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dagengine.app import DAGEngine, read_workflow
+    from dagengine.context import Cancelled, Context, Fail, attempt
     from dagengine.errors import DAGEngineError, ExecutionFailed, InputError, Problem, SpecError
     from dagengine.spec.builder import Workflow
     from dagengine.spec.model import (
+        Approval,
+        Cache,
+        Concurrency,
         CronTrigger,
         Document,
+        HTTPExecutor,
         HTTPTrigger,
         LuaExecutor,
         Node,
         PythonExecutor,
         Retry,
         RetryPolicy,
+        ShellExecutor,
+        Signal,
+        WaitExecutor,
     )
 
 __all__ = [
@@ -30,12 +38,23 @@ __all__ = [
     "Node",
     "LuaExecutor",
     "PythonExecutor",
+    "ShellExecutor",
+    "HTTPExecutor",
+    "WaitExecutor",
+    "Signal",
+    "Approval",
     "Retry",
     "RetryPolicy",
+    "Cache",
+    "Concurrency",
     "CronTrigger",
     "HTTPTrigger",
     "Document",
     "read_workflow",
+    "attempt",
+    "Context",
+    "Fail",
+    "Cancelled",
     "DAGEngineError",
     "ExecutionFailed",
     "InputError",
@@ -45,18 +64,26 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("DAGEngine", "read_workflow"), "dagengine.app"),
+    **dict.fromkeys(("Cancelled", "Context", "Fail", "attempt"), "dagengine.context"),
     **dict.fromkeys(("DAGEngineError", "ExecutionFailed", "InputError", "Problem", "SpecError"), "dagengine.errors"),
     "Workflow": "dagengine.spec.builder",
     **dict.fromkeys(
         (
+            "Approval",
+            "Cache",
+            "Concurrency",
             "CronTrigger",
             "Document",
+            "HTTPExecutor",
             "HTTPTrigger",
             "LuaExecutor",
             "Node",
             "PythonExecutor",
             "Retry",
             "RetryPolicy",
+            "ShellExecutor",
+            "Signal",
+            "WaitExecutor",
         ),
         "dagengine.spec.model",
     ),

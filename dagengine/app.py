@@ -10,41 +10,46 @@ import asyncio
 import random
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from dagengine.admission import declaration
 from dagengine.clock import Clock, SystemClock
 from dagengine.driver.driver import Driver
+from dagengine.driver.local_gate import LocalGate
+from dagengine.driver.results import KnownResults, RememberedResults
+from dagengine.equipment import Equipment, LuaIsolation, LuaOptions, PythonOptions
 from dagengine.errors import DAGEngineError, ExecutionFailed, ExecutorError
 from dagengine.events.facts import Fact
 from dagengine.executors.base import LogLine, LogSink
 from dagengine.executors.lua.aside import EvaluatorAside
 from dagengine.executors.lua.check import check as check_lua
 from dagengine.executors.lua.evaluator import LuaEvaluator
-from dagengine.executors.lua.inline import InlineLua
-from dagengine.executors.lua.process.executor import DEFAULT_CPU, LuaProcesses
+from dagengine.executors.lua.process.executor import LuaProcesses
 from dagengine.executors.lua.runtime import DEFAULT_MAX_MEMORY
-from dagengine.executors.python.executor import PythonFunctions
+from dagengine.executors.secrets import EngineSecrets, Secrets
 from dagengine.graph.compiled import Graph, compile_document
 from dagengine.journal.base import Journal
 from dagengine.journal.memory import MemoryJournal
+from dagengine.machine.operations import Cancel, Operation, Signal
 from dagengine.machine.phases import Phase
 from dagengine.machine.state import State
 from dagengine.spec import document as documents
 from dagengine.spec.builder import Workflow
-from dagengine.spec.inputs import check_inputs
-from dagengine.spec.model import Document, PythonExecutor
+from dagengine.spec.inputs import check_inputs, check_payload
+from dagengine.spec.model import Document
+
+if TYPE_CHECKING:
+    from dagengine.executors.http.policy import Policy
+    from dagengine.executors.shell.limits import Limits
 
 __all__ = ["DAGEngine", "LuaIsolation", "read_workflow", "run_sync"]
 
 Source = Document | Workflow | Mapping[str, Any] | Path | str | bytes
 """What a workflow can be given as: parsed, built, plain values, a file, or a document's text."""
-
-LuaIsolation = Literal["inline", "thread", "process"]
-"""Where Lua nodes run: on the event loop's thread, on a thread of their own, or in processes that can be killed."""
 
 T = TypeVar("T")
 
@@ -85,45 +90,59 @@ class DAGEngine:
             outputs = await engine.run(Path("workflow.yaml"), {"name": "Ada"})
 
     `functions` are the Python functions that `python` nodes may call, by name; those of a `Workflow` builder are
-    registered by themselves. `log` receives the lines that nodes print.
+    registered by themselves. `python_allow` are patterns (`package.module:*`) of functions that may be imported by
+    path, `python_workers` how many processes there are for functions that run isolated. `log` receives the lines that
+    nodes print.
 
     `lua` says where Lua runs. `inline` costs least; a long script holds up the event loop. On a `thread` it does not.
     In `process`es scripts run side by side, and any script can be stopped, a hostile one, too: choose that for code
     that you have not written. `lua_memory` is the bytes that scripts may use: all of them, or those of one process.
     `lua_workers` is how many processes there are at most (one for each processor), `lua_cpu` the seconds of processor
-    time that an attempt may use in one (an hour; 0: no limit). Raises ValueError when these make no sense.
+    time that an attempt may use in one (an hour; 0: no limit).
+
+    `shell` lets `shell` nodes run programs, with the limits given (True: the default ones); `shell_env` names the
+    variables of this process's environment that they see. `http` is what requests of `http` nodes may do (True: what
+    the default policy lets; False: nothing). `secrets` has the values that nodes use by name; by default the
+    environment variables `DAG_SECRET_…`. `pools` are the pools of this engine: their sizes by name, or a text such as
+    `db=4,api=2:10/s`. Raises ValueError when any of it makes no sense.
     """
 
     def __init__(
         self,
         *,
         functions: Mapping[str, Callable[..., object]] | None = None,
+        python_allow: Iterable[str] = (),
+        python_workers: int | None = None,
         clock: Clock | None = None,
         lua: LuaIsolation = "inline",
         lua_memory: int = DEFAULT_MAX_MEMORY,
         lua_workers: int | None = None,
         lua_cpu: int | None = None,
+        shell: Limits | bool = False,
+        shell_env: Collection[str] = (),
+        http: Policy | bool = True,
+        secrets: Secrets | None = None,
+        pools: Mapping[str, int | str | declaration.Declared] | str = "",
         log: LogSink | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._log = log
         self._logs: dict[str, LogSink] = {}
-        self._lua: InlineLua | LuaProcesses
-        if lua == "process":
-            self._lua = LuaProcesses(
-                log=self._route_log,
-                clock=self._clock,
-                workers=lua_workers,
-                max_memory=lua_memory,
-                cpu=DEFAULT_CPU if lua_cpu is None else lua_cpu,
-            )
-        elif lua_workers is None and lua_cpu is None:
-            self._lua = InlineLua(log=self._route_log, clock=self._clock, thread=lua == "thread", max_memory=lua_memory)
-        else:
-            raise ValueError(f"lua_workers and lua_cpu are for Lua in processes, not for lua={lua!r}")
-        self._python = PythonFunctions(functions, clock=self._clock, log=self._route_log)
         expressions = LuaEvaluator()
         self._evaluator = expressions if lua == "inline" else EvaluatorAside(expressions)
+        self._equipment = Equipment(
+            clock=self._clock,
+            log=self._route_log,
+            evaluator=self._evaluator,
+            lua=LuaOptions(isolation=lua, memory=lua_memory, workers=lua_workers, cpu=lua_cpu),
+            python=PythonOptions(functions=functions or {}, allow=python_allow, workers=python_workers),
+            shell=shell,
+            shell_env=shell_env,
+            http=http,
+            secrets=secrets if secrets is not None else EngineSecrets(),
+        )
+        self._gate = LocalGate(declaration.read(pools), self._clock)
+        self._results = RememberedResults(self._clock)
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
         self._drivers: dict[str, Driver] = {}
         self._closed = False
@@ -131,29 +150,45 @@ class DAGEngine:
     @property
     def executors(self) -> list[str]:
         """The executor types it can perform."""
-        return ["lua", "python"]
+        return self._equipment.types
+
+    @property
+    def gate(self) -> LocalGate:
+        """Where attempts ask for room in pools and for their turn."""
+        return self._gate
 
     def warm(self) -> None:
         """Begin to start what the first node would wait for. Needed by nobody; call it on the event loop."""
-        if isinstance(self._lua, LuaProcesses):
-            self._lua.warm()
+        if isinstance(self._equipment.lua, LuaProcesses):
+            self._equipment.lua.warm()
 
     def register(self, name: str, function: Callable[..., object]) -> None:
         """Let `python` nodes call `function` as `name`. Raises ExecutorError when another one has that name."""
-        self._python.register(name, function)
+        self._equipment.python.register(name, function)
 
     def missing(self, document: Document) -> list[str]:
         """Why this engine cannot run a workflow, in words; empty when it can."""
+        undeclared = self._gate.missing(document.pools)
         return [
-            f"node '{node.id}' needs the Python function '{node.executor.function}', which is not registered here"
-            for node in document.spec.nodes
-            if isinstance(node.executor, PythonExecutor) and node.executor.function not in self._python
+            *self._equipment.missing(document),
+            *(f"it needs the pool '{pool}', which nobody has declared (ENGINE_POOLS, POOLS)" for pool in undeclared),
         ]
 
-    def open(self, graph: Graph, *, execution: str, journal: Journal, seed: int, log: LogSink | None = None) -> Driver:
+    def open(
+        self,
+        graph: Graph,
+        *,
+        execution: str,
+        journal: Journal,
+        seed: int,
+        log: LogSink | None = None,
+        results: KnownResults | None = None,
+        priority: int | None = None,
+    ) -> Driver:
         """A driver for one execution. The caller starts or resumes it, awaits it, and then calls `release`.
 
-        Raises ExecutorError when the engine is closed.
+        `results` is where nodes with `cache` look; by default in what this engine remembers. `priority` replaces that
+        of the workflow. Raises ExecutorError when the engine is closed.
         """
         if self._closed:
             raise ExecutorError("this engine is closed: make another DAGEngine to run more")
@@ -163,10 +198,13 @@ class DAGEngine:
             graph,
             execution=execution,
             seed=seed,
-            executors={"lua": self._lua, "python": self._python},
+            executors=self._equipment,
             evaluator=self._evaluator,
+            gate=self._gate,
+            results=results or self._results,
             journal=journal,
             clock=self._clock,
+            priority=priority,
         )
         return driver
 
@@ -202,10 +240,18 @@ class DAGEngine:
         identity = execution or str(uuid.uuid4())
         if identity in self._drivers:
             raise ExecutorError(f"an execution named {identity} is running here already")
+
+        graph = self._graph(document)
+
+        def observe(position: int, fact: Fact) -> None:
+            self._results.note(identity, fact)
+            if on_fact is not None:
+                on_fact(position, fact)
+
         driver = self.open(
-            self._graph(document),
+            graph,
             execution=identity,
-            journal=MemoryJournal(observe=on_fact),
+            journal=MemoryJournal(observe=observe if graph.caches else on_fact),
             seed=random.getrandbits(63),  # spreads retries, protects nothing
             log=on_log,
         )
@@ -222,6 +268,22 @@ class DAGEngine:
             raise ExecutorError(f"execution {identity} was given up: the engine was closed while it ran")
         return _outputs(driver.state)
 
+    def operate(self, execution: str, operation: Operation, *, command: str = "") -> None:
+        """Ask something of an execution that runs here: pause it, send it a signal, approve of what it waits for, …
+
+        A second call with the same `command` changes nothing. What cannot be done is told by a `CommandRefused` fact.
+        Raises ExecutorError when no such execution runs here, and InputError when the payload of a signal does not fit.
+        """
+        driver = self._drivers.get(execution)
+        if driver is None:
+            raise ExecutorError(f"no execution named {execution} is running here")
+        if isinstance(operation, Signal):
+            for node in driver.state.graph.nodes:
+                signal = None if node.wait is None else node.wait.signal
+                if signal is not None and signal.payload and signal.name == operation.name:
+                    check_payload(signal.payload, orjson.loads(bytes(operation.payload)))
+        driver.operate(operation, command=command)
+
     def run_sync(self, workflow: Source, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """`run` for code that is not asynchronous; the engine is closed afterwards."""
 
@@ -236,9 +298,9 @@ class DAGEngine:
         self._closed = True
         for driver in list(self._drivers.values()):
             driver.stop()
+        self._gate.close()
         await self._evaluator.close()
-        await self._lua.close()
-        await self._python.close()
+        await self._equipment.close()
 
     async def __aenter__(self) -> DAGEngine:
         return self
@@ -262,7 +324,7 @@ class DAGEngine:
 
 async def _cancel_when(event: asyncio.Event, driver: Driver) -> None:
     await event.wait()
-    driver.cancel(author="caller", reason="the caller asked for it")
+    driver.operate(Cancel(author="caller", reason="the caller asked for it"))
 
 
 def _encode_inputs(inputs: Mapping[str, Any]) -> bytes:

@@ -11,11 +11,15 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SecretStr, field_validator, model_validator
 
 from dagengine import configuration
+from dagengine.admission import declaration
+from dagengine.executors.http import guard, policy
+from dagengine.executors.python import allowed
+from dagengine.executors.shell import limits
 
 __all__ = ["EngineSettings", "load"]
 
@@ -38,6 +42,23 @@ class _Work(BaseModel):
         description="Functions that `python` nodes may call: `[name=]package.module:function,…`. "
         "Without a name, the function's own.",
     )
+    engine_python_allow: tuple[str, ...] = Field(
+        default=(),
+        description="Functions that documents may name by path, which are imported when they are called: "
+        "`package.module:function,…`, with `*` for any text and `?` for any character. Nothing else is imported.",
+    )
+    engine_python_workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Processes at most for Python functions that run in one (`isolation: process`). "
+        "Default: one for each processor it may use.",
+    )
+    engine_pools: dict[str, InstanceOf[declaration.Declared]] = Field(
+        default_factory=dict,
+        description="Pools of this engine, for nodes that say `pool`: `name=size,…`, or `name=size:rate` when no more "
+        "than that may begin in it: `db=4,api=2:10/s`. Size 0 closes a pool.",
+    )
     drain_timeout: float = Field(
         default=25.0,
         ge=0,
@@ -50,21 +71,36 @@ class _Work(BaseModel):
     def _labels(cls, value: object) -> object:
         return _pairs(value) if isinstance(value, str) else value
 
+    @field_validator("engine_pools", mode="before")
+    @classmethod
+    def _declared_pools(cls, value: object) -> object:
+        return declaration.read(value)
+
     @field_validator("engine_python_modules", mode="before")
     @classmethod
     def _functions(cls, value: object) -> object:
         return _functions(value) if isinstance(value, str) else value
+
+    @field_validator("engine_python_allow", mode="before")
+    @classmethod
+    def _patterns(cls, value: object) -> object:
+        return list(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("engine_python_allow")
+    @classmethod
+    def _allowed(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(allowed.check(pattern) for pattern in patterns)
 
 
 class _Lua(BaseModel):
     """Where Lua nodes run, and what they may use.
 
     In processes, any script can be stopped, and what one uses is kept from the engine and from other scripts. On a
-    thread of the engine, a hostile pattern (`string.find` and its kin) can hold up all Lua: for code you trust.
+    thread of the engine, a hole in Lua itself would be one in the engine: for code you trust.
     """
 
     lua_isolation: Literal["process", "thread"] = Field(
-        default="thread", description="`thread` for code you trust; `process` (experimental) for any code."
+        default="process", description="`process` for any code; `thread` for code you trust."
     )
     lua_memory: int = Field(
         default=256, ge=16, le=65_536, description="MiB that scripts may use: those of one process, or of the thread."
@@ -84,6 +120,134 @@ class _Lua(BaseModel):
         if self.lua_isolation == "thread" and (self.lua_workers is not None or self.lua_cpu is not None):
             raise ValueError("LUA_WORKERS and LUA_CPU are for Lua in processes, and LUA_ISOLATION is thread")
         return self
+
+
+class _Shell(BaseModel):
+    """Whether `shell` nodes run here, and what their programs may use.
+
+    A program can do whatever the engine's user can: allow it where you trust everybody who can register a workflow.
+    """
+
+    engine_shell: bool = Field(default=False, description="Run programs and scripts of `shell` nodes.")
+    engine_shell_programs: int | None = Field(
+        default=None, ge=1, le=10_000, description="Programs at a time. Default: four for each processor it may use."
+    )
+    engine_shell_env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = Field(
+        default=(), description="Variables of the engine's environment that programs see, too: `NAME,…`."
+    )
+    engine_shell_memory: int | None = Field(
+        default=None, ge=16, description="MiB of address space for each process of a program. Default: no limit."
+    )
+    engine_shell_cpu: int | None = Field(
+        default=None, ge=1, description="Seconds of processor time for each process of a program. Default: no limit."
+    )
+    engine_shell_output: int = Field(
+        default=64, ge=1, le=65_536, description="MiB that a program may print; one that prints more is stopped."
+    )
+    engine_shell_grace: float = Field(
+        default=2.0, ge=0, description="Seconds from SIGTERM to SIGKILL for a program that exceeds its timeout."
+    )
+
+    @field_validator("engine_shell_env", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    def shell_limits(self) -> limits.Limits | None:
+        """What programs may use, or None when none are run."""
+        if not self.engine_shell:
+            return None
+        memory = self.engine_shell_memory
+        return limits.Limits(
+            programs=self.engine_shell_programs,
+            memory=None if memory is None else memory << 20,
+            cpu=self.engine_shell_cpu,
+            output=self.engine_shell_output << 20,
+            grace=round(self.engine_shell_grace * 1_000_000),
+        )
+
+    @model_validator(mode="after")
+    def _are_for_programs(self) -> _Shell:
+        given = [name for name in _Shell.model_fields if name in self.model_fields_set and name != "engine_shell"]
+        if given and not self.engine_shell:
+            raise ValueError(f"{given[0].upper()} is for programs, and ENGINE_SHELL is not true")
+        return self
+
+
+class _HTTP(BaseModel):
+    """Where `http` nodes may send requests.
+
+    Without a rule they reach the public Internet, and nothing else: no private, loopback or link-local address. A rule
+    is a name, `*.domain`, an address or a network such as `10.0.0.0/8`, and `:port` where it is for one port only.
+    """
+
+    engine_http: bool = Field(default=True, description="Send the requests of `http` nodes.")
+    engine_http_allow: tuple[str, ...] = Field(
+        default=(), description="Rules that open what is closed: `localhost:8080,*.internal,10.0.0.0/8,…`."
+    )
+    engine_http_deny: tuple[str, ...] = Field(
+        default=(), description="Rules that close what is open. They win over those of ENGINE_HTTP_ALLOW."
+    )
+    engine_http_only_allowed: bool = Field(
+        default=False, description="Close everything that no rule of ENGINE_HTTP_ALLOW opens."
+    )
+    engine_http_ca: Path | None = Field(
+        default=None, description="PEM file: authorities to trust beside those of the system."
+    )
+    engine_http_insecure: bool = Field(
+        default=False, description="Let nodes say `verify: false`: the server's certificate is not checked."
+    )
+    engine_http_proxy: SecretStr | None = Field(
+        default=None,
+        description="URL of a proxy for all requests, or `environment`: HTTP_PROXY, HTTPS_PROXY and NO_PROXY hold. "
+        "Default: no proxy, whatever the environment says.",
+    )
+    engine_http_connections: int = Field(
+        default=100, ge=1, le=10_000, description="Requests at a time; more wait, and their time does not run."
+    )
+    engine_http_max_response: int = Field(
+        default=16, ge=1, le=1024, description="MiB of a response that a node may read, whatever its `output`."
+    )
+
+    @field_validator("engine_http_allow", "engine_http_deny", mode="before")
+    @classmethod
+    def _rules(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("engine_http_allow", "engine_http_deny")
+    @classmethod
+    def _readable(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(guard.read_rule(rule).text for rule in rules)
+
+    @field_validator("engine_http_proxy")
+    @classmethod
+    def _usable(cls, proxy: SecretStr | None) -> SecretStr | None:
+        if proxy is not None:
+            policy.check_proxy(proxy.get_secret_value())
+        return proxy
+
+    def http_policy(self) -> policy.Policy | None:
+        """What requests may do, or None when none are sent."""
+        if not self.engine_http:
+            return None
+        return policy.Policy(
+            allow=self.engine_http_allow,
+            deny=self.engine_http_deny,
+            only_allowed=self.engine_http_only_allowed,
+            ca=self.engine_http_ca,
+            insecure=self.engine_http_insecure,
+            connections=self.engine_http_connections,
+            max_response=self.engine_http_max_response << 20,
+            proxy=self.engine_http_proxy.get_secret_value() if self.engine_http_proxy is not None else "",
+        )
+
+
+class _Secrets(BaseModel):
+    """Where the engine finds the secrets that workflows name: `DAG_SECRET_<NAME>` in its environment, or files."""
+
+    engine_secrets_dir: Path | None = Field(
+        default=None, description="Directory with a file for each secret, named like it: a mounted Kubernetes Secret."
+    )
 
 
 class _Listening(BaseModel):
@@ -118,7 +282,7 @@ class _Logging(BaseModel):
     )
 
 
-class EngineSettings(_Work, _Lua, _Listening, _Security, _Logging):
+class EngineSettings(_Work, _Lua, _Shell, _HTTP, _Secrets, _Listening, _Security, _Logging):
     """All settings of `dag-engine`. The environment variable of a field is its name in capitals.
 
     Made by `load`; making one directly reads no environment.

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pydantic import SecretStr
 
+from dagengine.admission.declaration import Declared
 from dagengine.app import DAGEngine
 from dagengine.clock import Clock, SystemClock
 from dagengine.errors import Problem, SettingsError
@@ -39,6 +40,7 @@ from orchestrator.discovery.static import StaticDiscovery, parse_addresses
 from orchestrator.dispatcher.dispatcher import Dispatcher
 from orchestrator.dispatcher.placement import Strategy
 from orchestrator.errors import Conflict, NotFound
+from orchestrator.evaluation import Expressions
 from orchestrator.monitor.counts import Levels
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.monitor.requests import CountRequests
@@ -70,8 +72,9 @@ class Options:
     """How an orchestrator behaves; every default is one to live with.
 
     `engine_lost_after`, `trigger_wait` and `cron_catch_up` are in seconds, `max_body` in bytes; `queue_limit` counts
-    executions that wait for an engine. `token` is what engines, and users of the REST interface, must know. `tls` is
-    for sessions. `name` is how engines log this orchestrator; without one it is a random id.
+    executions that wait for an engine. `pools` are those over the whole system: `{"db": Declared(10)}`, or as
+    `dagengine.admission.declaration.parse` reads them. `token` is what engines, and users of the REST interface, must
+    know. `tls` is for sessions. `name` is how engines log this orchestrator; without one it is a random id.
     """
 
     name: str = ""
@@ -79,6 +82,7 @@ class Options:
     strategy: Strategy = "consistent-hash"
     queue_limit: int = defaults.QUEUE_LIMIT
     engine_lost_after: float = defaults.ENGINE_LOST_AFTER
+    pools: Mapping[str, Declared] = field(default_factory=dict)
     trigger_wait: float = defaults.TRIGGER_WAIT
     cron_catch_up: float = defaults.CRON_CATCH_UP
     max_body: int = defaults.MAX_BODY
@@ -115,6 +119,7 @@ class Orchestrator(Service):
             clock=self._clock,
             changed=self._versions_changed,
         )
+        self._expressions = Expressions()
         self._supervisor = Supervisor()
         self._dispatcher = Dispatcher(
             self._store,
@@ -123,6 +128,7 @@ class Orchestrator(Service):
             strategy=self.options.strategy,
             queue_limit=self.options.queue_limit,
             engine_lost_after=self.options.engine_lost_after,
+            pools=self.options.pools,
             supervisor=self._supervisor,
         )
         self._cron = cron.CronService(
@@ -146,6 +152,7 @@ class Orchestrator(Service):
             registry=self._registry,
             dispatcher=self._dispatcher,
             clock=self._clock,
+            evaluate=self._expressions.evaluate,
         )
 
     # --- life ---
@@ -192,6 +199,7 @@ class Orchestrator(Service):
         for host, engine in self._hosts.values():
             host.close()
             await engine.close()
+        await self._expressions.close()
         await self._store.close()
 
     async def __aenter__(self) -> Orchestrator:
@@ -363,6 +371,7 @@ class Orchestrator(Service):
             running=self._dispatcher.running,
             queued=self._dispatcher.queued,
             engines=Counter(engine.state for engine in self._dispatcher.engines()),
+            pools=self._dispatcher.pools(),
         )
 
 

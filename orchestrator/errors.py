@@ -6,22 +6,27 @@
     ├── NotFound               no such workflow, version, execution or engine
     ├── Conflict               the request contradicts what is stored
     │   ├── VersionConflict    the version exists with another content
-    │   └── InUse              the workflow still has running executions
+    │   ├── InUse              the workflow still has running executions
+    │   └── AtLimit            as many executions as the workflow allows are under way, and it skips others
     ├── Unavailable            nobody can do it now; trying again later may work
     │   └── Overloaded         the admission queue is full
     ├── StoreError             the store refused, or cannot be read or written
     ├── TransportError         an engine or orchestrator cannot be reached, or broke the protocol
     ├── Unauthorized           the token is missing or wrong
+    ├── Forbidden              whoever asks may not do that
     └── RequestError           the request itself is wrong (unknown field, bad value, too large)
 
-The doors map them: NotFound 404, Conflict 409, Unavailable 503, Overloaded 429, Unauthorized 401, RequestError 400
-(413 when too large), the rest 500. Errors of `dagengine` (`SpecError`, `InputError`) pass through unchanged.
+The doors map them: NotFound 404, Conflict 409, Unavailable 503, Overloaded 429, Unauthorized 401, Forbidden 403,
+RequestError 400 (413 when too large), the rest 500. Errors of `dagengine` (`SpecError`, `InputError`) pass through
+unchanged.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "AtLimit",
     "Conflict",
+    "Forbidden",
     "InUse",
     "NotFound",
     "OrchestratorError",
@@ -55,6 +60,10 @@ class InUse(Conflict):
     """The workflow or version still has executions that have not ended."""
 
 
+class AtLimit(Conflict):
+    """As many executions as the workflow's concurrency allows are under way, and it says to skip those on top."""
+
+
 class Unavailable(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it
     """Nobody can do it now; trying again later may work."""
 
@@ -77,6 +86,10 @@ class TransportError(OrchestratorError):
 
 class Unauthorized(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it
     """The token is missing or wrong."""
+
+
+class Forbidden(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it
+    """Whoever asks may not do that."""
 
 
 class RequestError(OrchestratorError):

@@ -9,46 +9,54 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import orjson
 
 from dagengine.clock import Clock
-from dagengine.errors import InputError, Problem
+from dagengine.errors import InputError
 from dagengine.events.facts import ErrorInfo
+from dagengine.machine import operations
+from dagengine.machine.phases import Phase
 from dagengine.spec.inputs import check_inputs
-from dagengine.spec.model import Document
-from dagengine.wire import limits
-from orchestrator import outcome
+from dagengine.spec.model import MAX_PRIORITY, Document
+from orchestrator import checking, given_inputs, journals, outcome, paging, waiting
+from orchestrator.dispatcher import concurrency
 from orchestrator.dispatcher.commits import is_terminal
 from orchestrator.dispatcher.dispatcher import Dispatcher
 from orchestrator.dispatcher.identity import execution_id
-from orchestrator.errors import Conflict, NotFound, RequestError
+from orchestrator.errors import Conflict, NotFound, RequestError, StoreError
+from orchestrator.operating import Operating
 from orchestrator.registry.registry import Entry, Registry, parse_reference
-from orchestrator.store.base import TERMINAL, ExecutionRecord, InboxItem, NewExecution, Status, Store, Version
+from orchestrator.store.base import TERMINAL, ExecutionRecord, InboxItem, NewExecution, Store, Version
 from orchestrator.verbs import (
+    AttemptView,
     EngineView,
     ExecutionPage,
     ExecutionView,
+    Explanation,
     FactView,
     LogView,
+    NodeView,
+    PoolView,
+    Receipt,
     Registration,
     WorkflowView,
 )
 
 __all__ = ["Service"]
 
-_MOST_INPUTS: Final = limits.MAX_FACT_BYTES - 64 * 1024
-"""Bytes of inputs that still fit the first fact of an execution, with all else that is in it."""
-_STATUSES: tuple[Status, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
 
-
-class Service:
+class Service(Operating):
     """Implements `orchestrator.verbs.Verbs`."""
 
-    def __init__(self, *, store: Store, registry: Registry, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(
+        self, *, store: Store, registry: Registry, dispatcher: Dispatcher, clock: Clock, evaluate: concurrency.Evaluate
+    ) -> None:
+        """`evaluate` is for the keys of workflows' `concurrency`."""
         self._store = store
+        self._evaluate = evaluate
         self._registry = registry
         self._dispatcher = dispatcher
         self._clock = clock
@@ -88,10 +96,12 @@ class Service:
         idempotency_key: str | None = None,
         trigger: str = "api",
         occurrence: str | None = None,
+        priority: int | None = None,
     ) -> ExecutionView:
-        """Start an execution; returns once it is recorded.
+        """Start an execution; returns once it is recorded. Without a `priority` it has that of its workflow.
 
-        Raises NotFound, InputError, Overloaded, and RequestError when the inputs are too large.
+        Raises NotFound, InputError, Overloaded, AtLimit when its workflow skips what comes while as many as it allows
+        are under way, and RequestError when the inputs are too large, or the priority is none.
 
         A second start with the same key (of the same workflow), or for the same occurrence of a trigger, is answered
         with the execution of the first, whatever would refuse a new one. With the same key but other inputs it is a
@@ -105,7 +115,9 @@ class Service:
                 await self._require_same(known, inputs or {}, idempotency_key)
                 return self._view(known)
         entry = await self._registry.resolve(reference)
-        beginning = self._begin(entry, inputs or {}, idempotency_key, trigger, occurrence)
+        if priority is not None and not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+            raise RequestError(f"a priority lies between {-MAX_PRIORITY} and {MAX_PRIORITY}, and is not {priority}")
+        beginning = self._begin(entry, inputs or {}, idempotency_key, trigger, occurrence, priority=priority)
         # Shielded: a caller that gives up half-way must not leave an execution recorded that nobody runs.
         return self._view(await asyncio.shield(asyncio.ensure_future(beginning)))
 
@@ -116,13 +128,14 @@ class Service:
         *,
         idempotency_key: str | None = None,
         timeout: float | None = None,
+        priority: int | None = None,
     ) -> dict[str, Any]:
         """Start an execution, wait for its end and return its outputs.
 
         Raises ExecutionFailed when it does not succeed, and TimeoutError when it has not ended after `timeout` seconds
         (it goes on).
         """
-        view = await self.start(reference, inputs, idempotency_key=idempotency_key)
+        view = await self.start(reference, inputs, idempotency_key=idempotency_key, priority=priority)
         view = await self.wait(view.id, timeout=timeout)
         if view.status not in TERMINAL:
             raise TimeoutError(f"execution {view.id} has not ended after {timeout:g} s; it goes on")
@@ -156,10 +169,10 @@ class Service:
         if limit < 1:
             raise RequestError(f"a page has at least one execution, not {limit}")
         records = await self._store.executions(
-            workflow=workflow, status=_statuses(status), before=_before(cursor), limit=limit + 1
+            workflow=workflow, status=paging.statuses(status), before=paging.before(cursor), limit=limit + 1
         )
         page = records[:limit]
-        following = f"{page[-1].created_at}.{page[-1].id}" if len(records) > limit else None
+        following = paging.cursor_after(page[-1]) if len(records) > limit else None
         return ExecutionPage(items=[self._view(record, brief=True) for record in page], next=following)
 
     async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[FactView]:
@@ -179,12 +192,11 @@ class Service:
                 for view in found:
                     after = view.seq
                     yield view
-                if found and is_terminal(bytes(found[-1].fact)):
-                    return
-                if not found:
-                    record = await self._existing(execution)
+                if not found or is_terminal(bytes(found[-1].fact)):
+                    record = await self._existing(execution)  # not the fact alone: the execution may go on after it
                     if record.status in TERMINAL and after >= record.last_seq:
                         return
+                if not found:
                     await change
             finally:
                 change.cancel()
@@ -198,42 +210,98 @@ class Service:
             await self._existing(execution)
         return [LogView(id=line.id, line=msgspec.Raw(line.payload)) for line in found]
 
-    async def cancel(self, execution: str, *, reason: str = "", author: str = "") -> ExecutionView:
-        """Ask an execution to stop; returns once the request is durable. Raises NotFound, Conflict."""
+    # --- operations ---
+
+    async def _ask(self, execution: str, kind: str, members: Mapping[str, Any]) -> Receipt:
+        return await self.operate(execution, checking.read(kind, members))
+
+    async def operate(self, execution: str, operation: operations.Operation, /) -> Receipt:
+        """Ask something of an execution; returns once that is durable.
+
+        Raises NotFound, Conflict, Forbidden, InputError, RequestError (`orchestrator.verbs.Verbs.operate`).
+        """
+        record = await self._existing(execution)
+        document = await self._document(record)
+        checking.check(operation, document)
+        await self._require_meant(operation, record, document)
         item = InboxItem(
             id=uuid.uuid4().hex,
             execution=execution,
-            kind="cancel",
-            payload=orjson.dumps({"author": author, "reason": reason}),
+            kind=operations.kind_of(operation),
+            payload=operations.encode(operation),
             created_at=self._clock.now(),
         )
-        await asyncio.shield(asyncio.ensure_future(self._dispatcher.cancel(item)))
-        return await self.execution(execution)
+        await asyncio.shield(asyncio.ensure_future(self._dispatcher.operate(item)))
+        return Receipt(execution=execution, command=item.id, kind=item.kind, after=record.last_seq)
+
+    async def why(self, execution: str, node: str | None = None) -> Explanation:
+        """Why an execution, and its nodes (or one), is not running, from what is committed. Raises NotFound."""
+        record = await self._existing(execution)
+        document = await self._document(record)
+        if node is not None:
+            checking.require_node(document, node)
+        view = self._view(record, brief=True)
+        return Explanation(
+            execution=execution,
+            status=record.status,
+            waiting_on=view.waiting_on,
+            words=waiting.words(view.waiting_on) if view.waiting_on else "",
+            nodes=await journals.reasons(self._store, record, document, node),
+        )
+
+    async def nodes(self, execution: str) -> list[NodeView]:
+        """How far each node is, in the order of the document. Raises NotFound."""
+        record = await self._existing(execution)
+        return await journals.nodes(self._store, record, await self._document(record))
+
+    async def attempts(
+        self, execution: str, node: str, *, index: int | None = None, after: int = 0, limit: int = 1_000
+    ) -> list[AttemptView]:
+        """Every try at a node (at one item of it), but for the first `after`: a page of them. Raises NotFound."""
+        record = await self._existing(execution)
+        checking.require_node(await self._document(record), node)
+        found = await journals.attempts(self._store, execution, node, index)
+        return journals.page(found[after : after + limit])
 
     async def engines(self) -> list[EngineView]:
         """The engines known now."""
         return self._dispatcher.engines()
 
+    async def pools(self) -> list[PoolView]:
+        """The pools over the whole system, and those of the engines that are connected."""
+        return self._dispatcher.pools()
+
     # --- parts ---
 
     async def _begin(
-        self, entry: Entry, inputs: Mapping[str, Any], key: str | None, trigger: str, occurrence: str | None
+        self,
+        entry: Entry,
+        inputs: Mapping[str, Any],
+        key: str | None,
+        trigger: str,
+        occurrence: str | None,
+        *,
+        priority: int | None,
     ) -> ExecutionRecord:
         """Record an execution and have it run, or find the one that has the key or the occurrence."""
+        encoded = given_inputs.encode(check_inputs(entry.document, inputs))
+        concurrency_key = await concurrency.key_of(entry.document, encoded, self._evaluate)
         now = self._clock.now()
         new = NewExecution(
             id=execution_id(now),
             workflow=entry.record.workflow,
             version=entry.record.version,
             digest=entry.record.digest,
-            inputs=_encode(check_inputs(entry.document, inputs)),
+            inputs=encoded,
             created_at=now,
             seed=secrets.randbits(63),
             idempotency_key=key,
             trigger=trigger,
             occurrence=occurrence,
+            priority=entry.document.spec.priority if priority is None else priority,
+            concurrency_key=concurrency_key,
         )
-        with self._dispatcher.admission(len(new.inputs)):
+        with self._dispatcher.admission(len(new.inputs)), self._dispatcher.limits.reserved(new, entry.document):
             record, created = await self._store.create_execution(new)
             if created:
                 self._dispatcher.submit(record, entry.document)
@@ -251,7 +319,7 @@ class Service:
         document = await self._registry.document(record.digest)
         try:
             meant = check_inputs(document, inputs) if document is not None else inputs
-            if _sorted(meant) == _sorted(orjson.loads(record.inputs)):
+            if given_inputs.same(meant, orjson.loads(record.inputs)):
                 return
         except InputError:
             pass
@@ -259,6 +327,28 @@ class Service:
             f"the idempotency key '{key}' belongs to execution {record.id}, which was started with other inputs: "
             "another request needs another key"
         )
+
+    async def _require_meant(
+        self, operation: operations.Operation, record: ExecutionRecord, document: Document
+    ) -> None:
+        """Raise Conflict when it is known already that an execution cannot do what it is asked for."""
+        ended = record.status in TERMINAL
+        if isinstance(operation, operations.Rerun):
+            if record.status == "succeeded" and not operation.nodes:
+                raise Conflict(f"execution '{record.id}' has succeeded: name the nodes that are to run again")
+        elif ended:
+            raise Conflict(f"execution '{record.id}' has ended already ({record.status})")
+        elif isinstance(operation, operations.EditInputs) and record.last_seq:
+            state = await journals.state(self._store, record, document)
+            if state.phase[state.graph.index[operation.node]] != Phase.PENDING:
+                raise Conflict(f"node '{operation.node}' of execution '{record.id}' has begun already")
+
+    async def _document(self, record: ExecutionRecord) -> Document:
+        """The document of the version that an execution is pinned to; it is kept also when the version was removed."""
+        document = await self._registry.document(record.digest)
+        if document is None:
+            raise StoreError(f"the store has execution {record.id}, but not its document {record.digest}")
+        return document
 
     async def _existing(self, execution: str) -> ExecutionRecord:
         record = await self._store.execution(execution)
@@ -282,6 +372,8 @@ class Service:
 
     def _view(self, record: ExecutionRecord, *, brief: bool = False) -> ExecutionView:
         """What people see of an execution; `brief` leaves the values out."""
+        error = None if record.error is None else msgspec.json.decode(record.error, type=ErrorInfo)
+        cancelled = record.status == "cancelled"
         return ExecutionView(
             id=record.id,
             workflow=record.workflow,
@@ -289,6 +381,8 @@ class Service:
             status=record.status,
             created_at=record.created_at,
             trigger=record.trigger,
+            priority=record.priority,
+            concurrency_key=_key_of(record),
             engine=record.engine,
             epoch=record.epoch,
             last_seq=record.last_seq,
@@ -296,42 +390,12 @@ class Service:
             finished_at=record.finished_at,
             inputs=None if brief else orjson.loads(record.inputs),
             outputs=None if brief or record.outputs is None else orjson.loads(record.outputs),
-            error=None if record.error is None else msgspec.json.decode(record.error, type=ErrorInfo),
+            error=None if cancelled else error,
+            reason=error.message if cancelled and error is not None else "",
             waiting_on=self._dispatcher.waiting_on(record.id) if record.status not in TERMINAL else None,
         )
 
 
-def _encode(inputs: Mapping[str, Any], options: int = 0) -> bytes:
-    try:
-        encoded = orjson.dumps(inputs, option=options)
-    except TypeError as error:
-        raise InputError("the inputs are not JSON", [Problem(path="inputs", message=str(error))]) from error
-    if len(encoded) > _MOST_INPUTS:
-        raise RequestError(
-            f"the inputs take {len(encoded):,} bytes, and {_MOST_INPUTS:,} are the most: keep large values elsewhere, "
-            "and pass where they are",
-            too_large=True,
-        )
-    return encoded
-
-
-def _sorted(inputs: Mapping[str, Any]) -> bytes:
-    return _encode(inputs, orjson.OPT_SORT_KEYS)
-
-
-def _statuses(text: str | None) -> list[Status]:
-    if not text:
-        return []
-    wanted = text.split(",")
-    if unknown := [word for word in wanted if word not in _STATUSES]:
-        raise RequestError(f"there is no status '{unknown[0]}'; there are {', '.join(_STATUSES)}")
-    return [status for status in _STATUSES if status in wanted]
-
-
-def _before(cursor: str | None) -> tuple[int, str] | None:
-    if not cursor:
-        return None
-    at, dot, execution = cursor.partition(".")
-    if not (dot and execution and at.isascii() and at.isdecimal() and len(at) < 19):  # it must fit 64 bits
-        raise RequestError(f"the cursor {cursor!r} is none that this interface gave out")
-    return int(at), execution
+def _key_of(record: ExecutionRecord) -> str | None:
+    """The concurrency key without the workflow, which the store keeps with it."""
+    return None if record.concurrency_key is None else record.concurrency_key.removeprefix(record.workflow + "/")

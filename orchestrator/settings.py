@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, field_validator
 
 from dagengine import configuration
+from dagengine.admission import declaration
 from dagengine.errors import SettingsError
 from dagengine.server import security
 from dagengine.spec.duration import parse_duration
@@ -110,6 +111,17 @@ class _Engines(BaseModel):
         le=86_400,
         description="Seconds without a session after which what an engine had is placed again, elsewhere.",
     )
+
+    pools: dict[str, InstanceOf[declaration.Declared]] = Field(
+        default_factory=dict,
+        description="Pools over the whole system, for nodes that say `pool`: `name=size,…`, or `name=size:rate` when "
+        "no more than that may begin in it: `db=10,api=4:100/m`. Size 0 closes a pool.",
+    )
+
+    @field_validator("pools", mode="before")
+    @classmethod
+    def _declared_pools(cls, value: object) -> object:
+        return declaration.read(value)
 
     @field_validator("engines", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ Times are microseconds since the Unix epoch. A *reference* is `id`, `id@1.2.0`, 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -17,14 +17,21 @@ from dagengine.events.facts import ErrorInfo
 from orchestrator.store.base import Status
 
 if TYPE_CHECKING:  # not needed to speak the verbs, and slow to import
+    from dagengine.machine.operations import Operation
     from dagengine.spec.model import Document
 
 __all__ = [
+    "AttemptView",
     "EngineView",
     "ExecutionPage",
     "ExecutionView",
+    "Explanation",
     "FactView",
     "LogView",
+    "NodeReason",
+    "NodeView",
+    "PoolView",
+    "Receipt",
     "Registration",
     "Verbs",
     "WorkflowView",
@@ -56,7 +63,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExecutionView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One execution. `outputs` is set when it succeeded, `error` when it failed."""
+    """One execution. `outputs` is set when it succeeded, `error` when it failed, `reason` when it was cancelled."""
 
     id: str
     workflow: str
@@ -64,6 +71,9 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     status: Status
     created_at: int
     trigger: str = "api"
+    priority: int = 0
+    concurrency_key: str | None = None
+    """What it counts under for its workflow's `concurrency`."""
     engine: str | None = None
     epoch: int = 0
     last_seq: int = 0
@@ -74,6 +84,8 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     outputs: dict[str, Any] | None = None
     """None where executions are listed, and unless it succeeded."""
     error: ErrorInfo | None = None
+    reason: str = ""
+    """Why it was cancelled, in the words of whoever did that."""
     waiting_on: str | None = None
     """Why it is not running: `no_engine`, `engines_full`, … (with `queued` only)."""
 
@@ -100,6 +112,101 @@ class LogView(msgspec.Struct, frozen=True, kw_only=True):
     line: msgspec.Raw
 
 
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to an operation: it is durable. A fact that cites `command` tells later what became of it."""
+
+    execution: str
+    command: str
+    kind: str
+    """`cancel`, `pause`, `resume`, `retry`, `skip`, `signal`, `decide` or `edit`."""
+    after: int
+    """Position of the last committed fact of the execution before it: that which cites `command` comes later."""
+
+
+class NodeReason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a node, or an item of it (`index`, counted from 0), is not running (`dagengine.machine.why.Why`).
+
+    `code` is for programs, `words` for people; the other members are there where the reason has them.
+    """
+
+    node: str
+    phase: str
+    code: str
+    words: str
+    index: int | None = None
+    waiting_on: tuple[str, ...] = ()
+    """Nodes that have to end before, the first few of them."""
+    until: int | None = None
+    """When it goes on by itself, or gives up waiting."""
+    since: int | None = None
+    name: str = ""
+    """The signal that it waits for."""
+    pool: str = ""
+    rate: str = ""
+    reason: str = ""
+    author: str = ""
+    attempt: int = 0
+    error: ErrorInfo | None = None
+    items: dict[str, int] | None = None
+    """Of a node with `foreach`: how many of its items are in which phase."""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why an execution, and each of its nodes, is not running, from what is committed."""
+
+    execution: str
+    status: Status
+    waiting_on: str | None = None
+    """Why no engine has it, as in `ExecutionView` (with `queued` only)."""
+    words: str = ""
+    """The same for people."""
+    nodes: list[NodeReason]
+
+
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One try at a node, or at an item of it.
+
+    `outcome` is `running`, `waiting`, `success`, `fail`, `error`, `cancelled`, `overridden` (somebody decided what
+    becomes of the node meanwhile) or `unknown` (the execution was given up). Attempt 0 failed before it began.
+    """
+
+    node: str
+    index: int | None = None
+    attempt: int
+    outcome: str
+    queued_at: int | None = None
+    """Since when it had waited for room in a pool, or for its turn."""
+    started_at: int | None = None
+    finished_at: int | None = None
+    elapsed: int = 0
+    """Time that it took, as its engine measured it, in microseconds."""
+    args: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """JSON of its inputs: the evaluated templates of its executor, where that has any."""
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """JSON."""
+    error: ErrorInfo | None = None
+    retry_at: int | None = None
+    """When the attempt after it was to begin."""
+    cached_from: str = ""
+    """The execution that had found the result: then nothing was run."""
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a node is, from what is committed. Items are counted of a node with `foreach` once it has any."""
+
+    id: str
+    state: str
+    """`pending`, `queued`, `running`, `waiting`, `retrying`, `succeeded`, `failed`, `skipped` or `cancelled`."""
+    attempt: int = 0
+    started_at: int | None = None
+    finished_at: int | None = None
+    items: int | None = None
+    items_succeeded: int = 0
+    items_failed: int = 0
+    paused: bool = False
+    note: str = ""
+
+
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
     """One engine as the orchestrator sees it. `state`: `connecting`, `ready`, `draining` or `unreachable`."""
 
@@ -117,6 +224,24 @@ class EngineView(msgspec.Struct, frozen=True, kw_only=True):
     """Executions it was given since the orchestrator started."""
     reason: str = ""
     """Why it is not ready."""
+
+
+class PoolView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A pool as it stands: room that it has, room that is taken, and how many attempts wait for some.
+
+    `scope` is `system` (one pool for all engines) or `engine` (one of `engine`, for itself).
+    """
+
+    name: str
+    scope: Literal["system", "engine"]
+    engine: str | None = None
+    size: int
+    used: int
+    waiting: int
+    rate: str | None = None
+    """How often attempts may begin in it, such as `10/s`; None: as often as there is room."""
+    reason: str = ""
+    """Why nothing is granted in it now."""
 
 
 class Verbs(Protocol):
@@ -147,8 +272,13 @@ class Verbs(Protocol):
         *,
         idempotency_key: str | None = None,
         trigger: str = "api",
+        priority: int | None = None,
     ) -> ExecutionView:
-        """Start an execution; returns once it is recorded. NotFound, InputError, Overloaded."""
+        """Start an execution; returns once it is recorded. Without a `priority` it has that of its workflow.
+
+        NotFound, InputError, Overloaded, AtLimit when its workflow skips what comes while as many as it allows are
+        under way, RequestError when the priority is none.
+        """
 
     async def wait(self, execution: str, *, timeout: float | None = None) -> ExecutionView:
         """The execution once it has ended, or as it is after `timeout` seconds."""
@@ -180,8 +310,31 @@ class Verbs(Protocol):
     ) -> list[LogView]:
         """Log lines with ids after `after`, in pages like those of `facts`. NotFound."""
 
-    async def cancel(self, execution: str, *, reason: str = "", author: str = "") -> ExecutionView:
-        """Ask an execution to stop; returns once the request is durable. NotFound, Conflict when it has ended."""
+    async def operate(self, execution: str, operation: Operation, /) -> Receipt:
+        """Ask something of an execution; returns once that is durable.
+
+        NotFound when there is no such execution or node, Conflict when the execution has ended (unless parts of it are
+        to run again), Forbidden when the author may not do that, InputError when values do not fit their schemas,
+        RequestError when the workflow has nothing that it could be meant for. `orchestrator.operating.Operating` has a
+        method for each operation.
+        """
+
+    async def why(self, execution: str, node: str | None = None) -> Explanation:
+        """Why an execution, and its nodes (or one), is not running. NotFound."""
+
+    async def nodes(self, execution: str) -> list[NodeView]:
+        """How far each node is, in the order of the document. NotFound."""
+
+    async def attempts(
+        self, execution: str, node: str, *, index: int | None = None, after: int = 0, limit: int = 1_000
+    ) -> list[AttemptView]:
+        """Every try at a node (at one item of it), in the order of their beginnings, but for the first `after`.
+
+        In pages like those of `facts`. NotFound.
+        """
 
     async def engines(self) -> list[EngineView]:
         """The engines known now."""
+
+    async def pools(self) -> list[PoolView]:
+        """The pools over the whole system, and those of the engines that are connected."""

@@ -11,33 +11,103 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from orchestrator.store.base import Status
-from orchestrator.verbs import EngineView, FactView, LogView, WorkflowView
+from orchestrator.verbs import AttemptView, EngineView, FactView, LogView, NodeView, PoolView, WorkflowView
 
 __all__ = [
+    "AttemptList",
     "CancelRequest",
+    "DecideRequest",
+    "EditRequest",
     "EngineList",
     "FactList",
     "LogList",
     "Health",
+    "NodeList",
+    "OperationRequest",
+    "PauseRequest",
+    "PoolList",
     "Readiness",
     "Removal",
+    "ResumeRequest",
+    "RetryRequest",
+    "SignalRequest",
+    "SkipRequest",
     "StartRequest",
+    "TerminateRequest",
     "TriggerAnswer",
     "WorkflowList",
 ]
 
 
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to start an execution with: the value of each input, by name."""
+    """What to start an execution with: the value of each input, by name, and another priority than its workflow's."""
 
     inputs: dict[str, Any] = {}
+    priority: int | None = None
 
 
-class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why an execution should stop, and who says so. Both are kept in its journal."""
+class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every operation has: who asks for it, and why. Both are kept in the execution's journal."""
 
-    reason: str = ""
     author: str = ""
+    reason: str = ""
+
+
+class CancelRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long nodes with effects may take to end by themselves: a duration such as `10s`, or a number of seconds."""
+
+    grace: str | float = 0
+
+
+class TerminateRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That nothing more is to run."""
+
+
+class PauseRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to pause: one node, or all of the execution."""
+
+    node: str = ""
+
+
+class ResumeRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to go on: one node, or all of the execution."""
+
+    node: str = ""
+
+
+class RetryRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which nodes are to run again, with all that depends on them; without any, those that have not succeeded."""
+
+    nodes: list[str] = []
+
+
+class SkipRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The node that is not to run. With `result` it counts as succeeded."""
+
+    node: str
+    result: msgspec.Raw | UnsetType = UNSET
+
+
+class SignalRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What has happened. Without `payload` nothing comes with it: null."""
+
+    name: str
+    payload: msgspec.Raw | UnsetType = UNSET
+
+
+class DecideRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A decision about a node that waits for an approval, or about the item `index` of it, counted from 0."""
+
+    node: str
+    approved: bool
+    index: int | None = None
+
+
+class EditRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The inputs that a node is to see, by name, in place of those of the execution."""
+
+    node: str
+    inputs: msgspec.Raw
 
 
 class WorkflowList(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,10 +122,28 @@ class FactList(msgspec.Struct, frozen=True, kw_only=True):
     items: list[FactView]
 
 
+class NodeList(msgspec.Struct, frozen=True, kw_only=True):
+    """The nodes of an execution, in the order of its document."""
+
+    items: list[NodeView]
+
+
+class AttemptList(msgspec.Struct, frozen=True, kw_only=True):
+    """Attempts in the order of their beginnings. Ask for more with `after` set to how many you have."""
+
+    items: list[AttemptView]
+
+
 class LogList(msgspec.Struct, frozen=True, kw_only=True):
     """Log lines in order. Ask for more with `after` set to the last `id`."""
 
     items: list[LogView]
+
+
+class PoolList(msgspec.Struct, frozen=True, kw_only=True):
+    """Pools over the whole system, then those of engines, in order of their names."""
+
+    items: list[PoolView]
 
 
 class EngineList(msgspec.Struct, frozen=True, kw_only=True):

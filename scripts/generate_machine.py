@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from dagengine.events import facts
-from dagengine.machine import machine, permission, phases
+from dagengine.machine import fanout, permission, phases
 from dagengine.machine.phases import FINAL, TRANSITIONS, Phase
 from dagengine.spec.model import RunIf
 
@@ -42,7 +42,10 @@ REASONS = {
     "run_if": "its `run_if` asks for an outcome that no dependency had",
     "upstream_skipped": "a dependency was skipped, and it wants all to have succeeded",
     "upstream_failed": "a dependency failed, or was skipped because something further up failed",
+    "upstream_cancelled": "a dependency was given up, and it wants all to have succeeded",
     "cancelled": "the execution was cancelled before the node began",
+    "fail_fast": "another node failed, and the workflow's `failure_policy` is `fail_fast`",
+    "timeout": "the execution took longer than its `timeout`",
 }
 
 
@@ -63,7 +66,7 @@ def document() -> str:
         "A node that does not run is skipped, and the fact says why:\n",
         "\n".join(_reasons()) + "\n",
         "A node with `foreach` has an item per element. Items begin in the order of the list, and at most\n"
-        f"{machine.ITEM_WINDOW:,} of a node are under way at once. When some fail, the others still run, and then the "
+        f"{fanout.ITEM_WINDOW:,} of a node are under way at once. When some fail, the others still run, and then the "
         "node fails.\n",
         "## The facts\n",
         _unwrapped((facts.__doc__ or "").split("\n\n", 2)[2]) + "\n",
@@ -81,7 +84,7 @@ def _diagram() -> Iterator[str]:
     yield "    direction LR"
     yield f"    [*] --> {Phase.PENDING.name}"
     for (before, after), names in labels.items():
-        yield f"    {before.name} --> {after.name}: {', '.join(names)}"
+        yield f"    {before.name} --> {after.name}: {' / '.join(names)}"
     for phase in sorted(FINAL):
         yield f"    {phase.name} --> [*]"
 

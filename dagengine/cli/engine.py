@@ -60,9 +60,25 @@ def run(
         list[str] | None,
         typer.Option(help="[name=]package.module:function; repeatable. [env: ENGINE_PYTHON_MODULES]"),
     ] = None,
+    python_allow: Annotated[
+        list[str] | None,
+        typer.Option(help="package.module:function that documents may name; repeatable. [env: ENGINE_PYTHON_ALLOW]"),
+    ] = None,
+    python_workers: Annotated[
+        int | None, typer.Option(help="Processes at most for Python functions. [env: ENGINE_PYTHON_WORKERS]")
+    ] = None,
+    pools: Annotated[
+        str | None, typer.Option(help="Pools of this engine: name=size[:rate],… [env: ENGINE_POOLS]")
+    ] = None,
     lua: Annotated[str | None, typer.Option(help="Where Lua runs: process or thread. [env: LUA_ISOLATION]")] = None,
     lua_workers: Annotated[int | None, typer.Option(help="Lua processes at most. [env: LUA_WORKERS]")] = None,
     lua_memory: Annotated[int | None, typer.Option(help="MiB for Lua, in each. [env: LUA_MEMORY]")] = None,
+    shell: Annotated[
+        bool | None, typer.Option("--shell", help="Run programs of shell nodes. [env: ENGINE_SHELL]")
+    ] = None,
+    secrets_dir: Annotated[
+        Path | None, typer.Option(help="Directory with a file for each secret. [env: ENGINE_SECRETS_DIR]")
+    ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the shared token. [env: DAGENGINE_TOKEN_FILE]")
     ] = None,
@@ -95,9 +111,14 @@ def run(
         "capacity": capacity,
         "engine_labels": ",".join(label) if label else None,
         "engine_python_modules": ",".join(python) if python else None,
+        "engine_python_allow": ",".join(python_allow) if python_allow else None,
+        "engine_python_workers": python_workers,
+        "engine_pools": pools,
         "lua_isolation": lua,
         "lua_workers": lua_workers,
         "lua_memory": lua_memory,
+        "engine_shell": shell,
+        "engine_secrets_dir": secrets_dir,
         "dagengine_token_file": token_file,
         "dagengine_tls_cert": tls_cert,
         "dagengine_tls_key": tls_key,

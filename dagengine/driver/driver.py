@@ -15,24 +15,54 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import assert_never
+from typing import Final, Protocol, assert_never
 
 from dagengine.clock import Clock
+from dagengine.driver import attempts, questions
+from dagengine.driver.admissions import Admissions
+from dagengine.driver.gate import Gate
+from dagengine.driver.results import KnownResults
 from dagengine.driver.scope import ScopeFactory
 from dagengine.errors import ExecutorError
-from dagengine.events.facts import Fact
-from dagengine.executors.base import Evaluation, Evaluator, Executor, Job, Outcome, Question
+from dagengine.events.facts import ErrorInfo, Fact
+from dagengine.executors.base import Evaluation, Evaluator, Executor, Job, Outcome
 from dagengine.graph.compiled import Graph
 from dagengine.journal.base import Journal
-from dagengine.machine.commands import Abandon, Evaluate, Run
+from dagengine.machine.commands import Abandon, Admit, Evaluate, Lookup, Run
 from dagengine.machine.machine import Machine, fold
+from dagengine.machine.operations import Operation
 from dagengine.machine.phases import Phase
 from dagengine.machine.state import State
-from dagengine.machine.stimuli import AttemptEnded, Begin, Cancel, Evaluated, Resume, Stimulus, TimePassed
+from dagengine.machine.stimuli import (
+    Admitted,
+    AttemptEnded,
+    Begin,
+    Evaluated,
+    Found,
+    Operate,
+    Resume,
+    Stimulus,
+    TimePassed,
+)
 
 __all__ = ["Driver"]
+
+
+_MOST_UNDER_WAY: Final = 4_096
+"""Attempts of one execution that are handed over at a time. More would wait in memory, and gain nothing."""
+
+
+_SOON: Final = 10_000_000
+"""Microseconds for which an execution that waits is not worth moving to another engine."""
+
+
+class Executors(Protocol):
+    """The executors of an engine."""
+
+    def get(self, kind: str, /) -> Executor | None:
+        """The one for a type of node; None when there is none."""
 
 
 class Driver:
@@ -44,14 +74,24 @@ class Driver:
         *,
         execution: str,
         seed: int,
-        executors: Mapping[str, Executor],
+        executors: Executors,
         evaluator: Evaluator,
+        gate: Gate,
+        results: KnownResults,
         journal: Journal,
         clock: Clock,
+        priority: int | None = None,
     ) -> None:
         self._machine = Machine(graph, execution=execution, seed=seed)
         self._executors = executors
         self._evaluator = evaluator
+        self._results = results
+        self._admissions = Admissions(
+            self._machine,
+            gate=gate,
+            clock=clock,
+            priority=graph.document.spec.priority if priority is None else priority,
+        )
         self._journal = journal
         self._clock = clock
         self._scopes = ScopeFactory(self._machine.state)
@@ -63,7 +103,11 @@ class Driver:
         self._effects: deque[tuple[int, Run]] = deque()
         """Attempts with effects, each with the journal position that must be committed first."""
         self._held: deque[Run] = deque()
-        """Pure attempts held back while the journal is congested."""
+        """Pure attempts held back while the journal is congested, or enough are under way."""
+        self._under_way = 0
+        """Attempts that were prepared and are not done."""
+        self._stopping: set[tuple[int, int, int]] = set()
+        """Attempts that were asked to end by themselves: those that have not begun never do."""
         self._gave_up = False
         """Whether an attempt was abandoned in this sweep: it may lie in a batch that is not handed over yet."""
         self._timer: asyncio.Task[None] | None = None
@@ -76,6 +120,14 @@ class Driver:
         """What is known of the execution, committed or not. Only what is committed may leave the engine."""
         return self._machine.state
 
+    @property
+    def only_waits(self) -> bool:
+        """Whether nothing is under way here: it waits for somebody, or for a time that does not come soon."""
+        machine = self._machine
+        under_way = machine.asked or machine.admitting or next(machine.state.units(Phase.RUNNING), None)
+        soon = machine.wake_at is not None and machine.wake_at < self._clock.now() + _SOON
+        return not (machine.ended or under_way or soon)
+
     def start(self, inputs: bytes) -> None:
         """Begin a new execution. `inputs` is a JSON object that was checked at the door."""
         self._handle(Begin(at=self._clock.now(), inputs=inputs))
@@ -84,13 +136,19 @@ class Driver:
         """Go on with an execution whose committed facts are `journal`. Raises MachineError when they make no sense."""
         state = self._machine.state
         self._machine = fold(state.graph, journal, execution=state.execution, seed=self._machine.seed)
+        self._admissions.machine = self._machine
         self._scopes = ScopeFactory(self._machine.state)
         self._handle(Resume(at=self._clock.now()))
         self._committed()
 
-    def cancel(self, *, author: str = "", reason: str = "", command: str = "") -> None:
-        """Ask the execution to stop. Asking again with the same `command` changes nothing."""
-        self._handle(Cancel(at=self._clock.now(), author=author, reason=reason, command=command))
+    def operate(self, operation: Operation, *, command: str = "") -> None:
+        """Do what somebody asked for. Asking again with the same `command` changes nothing.
+
+        A part of an execution that has ended may be run again; `wait` then waits for the new end.
+        """
+        if self._machine.ended and self._finished.done() and not self._stopped:
+            self._finished = asyncio.get_running_loop().create_future()  # it may have another end
+        self._handle(Operate(at=self._clock.now(), operation=operation, command=command))
         # What nobody needs any more need not be evaluated; what is needed all the same is asked for anew.
         self._evaluator.forget(self.state.execution)
         for evaluate in self._machine.awaited():
@@ -103,6 +161,8 @@ class Driver:
         self._stopped = True
         state = self.state
         self._evaluator.forget(state.execution)
+        self._results.forget(state.execution)
+        self._admissions.forget()
         for position, index in state.units(Phase.RUNNING):
             self._abandon(Abandon(position, index, state.attempt_of(position, index)))
         if self._timer is not None:
@@ -127,6 +187,7 @@ class Driver:
         try:
             while self._stimuli and not self._stopped:
                 self._step(self._stimuli.popleft())
+            self._admissions.withdraw()
         except Exception as error:
             self._break(error)
         finally:
@@ -137,6 +198,9 @@ class Driver:
             self._committed()
 
     def _step(self, stimulus: Stimulus) -> None:
+        if isinstance(stimulus, Admitted) and not self._machine.wants_room(stimulus):
+            self._admissions.release(stimulus)  # something that came before it has ended its unit
+            return
         facts, commands = self._machine.handle(stimulus)
         if facts:
             self._journal.append(facts)
@@ -148,6 +212,10 @@ class Driver:
                     self._evaluate(command)
                 case Abandon():
                     self._abandon(command)
+                case Admit():
+                    self._admissions.ask(command, self._handle)
+                case Lookup():
+                    self._look_up(command)
                 case _:
                     assert_never(command)
 
@@ -162,7 +230,7 @@ class Driver:
     def _run(self, run: Run) -> None:
         if not self._machine.graph.nodes[run.node].pure:
             self._effects.append((self._machine.state.seq, run))
-        elif self._journal.congested:
+        elif self._under_way >= _MOST_UNDER_WAY or self._journal.congested:
             self._held.append(run)
         else:
             self._prepare(run)
@@ -182,42 +250,66 @@ class Driver:
             scope=self._scopes.scope(run.node, run.index),
             timeout=node.timeout,
             args=state.args.get((run.node, run.index)) if node.args is not None else None,
-            seed=_attempt_seed(self._machine.seed, run),
+            seed=attempts.seed_of(run, self._machine.seed),
+            key=attempts.key_of(run, state) if not node.pure else "",
         )
         kind = node.executor.type
         batch = self._batches.get(kind)
         if batch is None:
             batch = self._batches[kind] = []
         batch.append(job)
+        self._under_way += 1
 
     def _hand_over(self) -> None:
         gave_up, self._gave_up = self._gave_up, False
         while self._batches and not self._stopped:
             kind, batch = self._batches.popitem()
             if gave_up:
-                batch = [job for job in batch if self._machine.wants(_run_of(job))]
+                batch = [job for job in batch if self._is_wanted(job)]
             executor = self._executors.get(kind)
             if executor is None:
                 self._break(ExecutorError(f"this engine has no executor '{kind}'"))
                 return
             executor.submit(batch, self._done)
 
+    def _is_wanted(self, job: Job) -> bool:
+        """Whether a job that was not handed over yet is to be performed; if not, its room is free."""
+        run = attempts.run_of(job)
+        if self._machine.wants(run) and not self._ends_unbegun(run):
+            return True
+        self._admissions.release(run)
+        self._under_way -= 1
+        return False
+
+    def _ends_unbegun(self, run: Run) -> bool:
+        """Whether an attempt was asked to end before it was handed over; then it has ended, without having begun."""
+        if (run.node, run.index, run.attempt) not in self._stopping:
+            return False
+        self._stopping.discard((run.node, run.index, run.attempt))
+        error = ErrorInfo(type="Cancelled", message="it was cancelled before it began")
+        self._handle(AttemptEnded(self._clock.now(), run.node, run.index, run.attempt, "error", b"null", error, 0))
+        return True
+
+    def _look_up(self, command: Lookup) -> None:
+        def answer(result: bytes | None, execution: str) -> None:
+            at = self._clock.now()
+            self._handle(
+                Found(
+                    at=at,
+                    node=command.node,
+                    index=command.index,
+                    serial=command.serial,
+                    result=result,
+                    execution=execution,
+                )
+            )
+
+        self._results.look_up(self.state.execution, command.key, answer)
+
     def _evaluate(self, command: Evaluate) -> None:
         """Ask for a value. It may come at once, as the next stimulus of this sweep, or in a sweep of its own."""
         scope = self._scopes.scope(command.node, command.index)
-        if command.purpose == "outputs":
-            question = Question(scope=scope, template=dict(self._machine.graph.document.spec.outputs))
-        else:
-            node = self._machine.graph.nodes[command.node]
-            match command.purpose:
-                case "when":
-                    question = Question(scope=scope, code=node.when or "nil")
-                case "foreach":
-                    question = Question(scope=scope, code=node.foreach or "nil")
-                case "args":
-                    question = Question(scope=scope, template=dict(node.args or {}))
-                case _:
-                    assert_never(command.purpose)
+        question = questions.of(command, self._machine.graph, scope)
         self._evaluator.ask(question, partial(self._evaluated, command))
 
     def _evaluated(self, command: Evaluate, evaluation: Evaluation) -> None:
@@ -227,6 +319,7 @@ class Driver:
                 purpose=command.purpose,
                 node=command.node,
                 index=command.index,
+                serial=command.serial,
                 value=evaluation.value,
                 error=evaluation.error,
             )
@@ -237,13 +330,22 @@ class Driver:
         index = None if command.index < 0 else command.index
         executor = self._executors.get(node.executor.type)
         self._gave_up = True
+        if command.grace:
+            self._stopping.add((command.node, command.index, command.attempt))
         if executor is not None:
-            executor.cancel(self.state.execution, node.id, index, command.attempt)
+            executor.cancel(self.state.execution, node.id, index, command.attempt, grace=command.grace)
 
     # --- what comes back ---
 
     def _done(self, job: Job, outcome: Outcome) -> None:
         """An attempt has ended. One that nobody waits for any more changes nothing: the machine knows."""
+        if self._stopping:
+            self._stopping.discard((job.position, -1 if job.index is None else job.index, job.attempt))
+        if self._machine.graph.nodes[job.position].gated:
+            self._admissions.release(attempts.run_of(job))
+        self._under_way -= 1
+        if self._held and self._under_way < _MOST_UNDER_WAY // 2:
+            self._release()
         self._handle(
             AttemptEnded(
                 self._clock.now(),
@@ -254,6 +356,7 @@ class Driver:
                 outcome.result,
                 outcome.error,
                 outcome.elapsed,
+                outcome.retry_after,
             )
         )
 
@@ -271,13 +374,15 @@ class Driver:
     def _release(self) -> None:
         committed = self._journal.committed
         while self._effects and self._effects[0][0] <= committed and not self._journal.congested:
-            _, run = self._effects.popleft()
-            if self._machine.wants(run):
-                self._prepare(run)
-        while self._held and not self._journal.congested:
-            run = self._held.popleft()
-            if self._machine.wants(run):
-                self._prepare(run)
+            self._prepare_if_wanted(self._effects.popleft()[1])
+        while self._held and self._under_way < _MOST_UNDER_WAY and not self._journal.congested:
+            self._prepare_if_wanted(self._held.popleft())
+
+    def _prepare_if_wanted(self, run: Run) -> None:
+        if self._machine.wants(run) and not self._ends_unbegun(run):
+            self._prepare(run)
+        else:
+            self._admissions.release(run)
 
     # --- time ---
 
@@ -296,15 +401,3 @@ class Driver:
         await self._clock.sleep_until(at)
         self._timer = self._timer_at = None
         self._handle(TimePassed(at=self._clock.now()))
-
-
-def _run_of(job: Job) -> Run:
-    return Run(job.position, -1 if job.index is None else job.index, job.attempt)
-
-
-def _attempt_seed(seed: int, run: Run) -> int:
-    """The seed of one attempt (64 bits), the same whenever and wherever it runs. The multipliers are SplitMix64's."""
-    mixed = (
-        seed + run.node * 0x9E3779B97F4A7C15 + (run.index + 1) * 0xBF58476D1CE4E5B9 + run.attempt * 0x94D049BB133111EB
-    )
-    return mixed & 0xFFFFFFFFFFFFFFFF

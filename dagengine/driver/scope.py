@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -61,26 +61,66 @@ class Results(msgspec.Struct, frozen=True, gc=False):
 class ScopeFactory:
     """Makes the scopes of one execution."""
 
-    __slots__ = ("_env", "_state", "_version", "_workflow")
+    __slots__ = ("_digest", "_env", "_main", "_modules", "_state", "_version", "_workflow")
 
     def __init__(self, state: State) -> None:
         document = state.graph.document
         self._state = state
         self._workflow = document.id
         self._version = document.version
+        self._digest = document.digest
+        self._main = state.graph.main
         self._env = document.spec.configuration.env
+        self._modules = document.spec.modules
 
     def scope(self, position: int, index: int) -> Scope:
         """The scope of a unit; `position` -1 is the execution as a whole, which sees every result."""
         state = self._state
+        if index < 0 and position < self._main:
+            return Scope(
+                execution=state.execution,
+                workflow=self._workflow,
+                version=self._version,
+                digest=self._digest,
+                inputs=self._inputs(position) if state.edits else state.inputs,
+                nodes=Results(state, position),
+                env=self._env,
+                modules=self._modules,
+            )
+        items = state.items[position] if index >= 0 else None
         return Scope(
             execution=state.execution,
             workflow=self._workflow,
             version=self._version,
-            digest=state.graph.digest,
-            inputs=state.inputs,
+            digest=self._digest,
+            inputs=self._inputs(position) if state.edits else state.inputs,
             nodes=Results(state, position),
             env=self._env,
-            item=bytes(state.items[position].values[index]) if index >= 0 else None,
-            index=index if index >= 0 else None,
+            item=None if items is None else bytes(items.values[index]),
+            index=None if items is None else index,
+            key=None if items is None or items.keys is None else items.keys[index],
+            modules=self._modules,
+            conclusion=self._conclusion() if position >= self._main else None,
         )
+
+    def _inputs(self, position: int) -> Value:
+        """The inputs that a node sees: those of the execution, with what somebody has set for it."""
+        edited = self._state.edits.get(position)
+        if edited is None:
+            return self._state.inputs
+        merged: dict[str, msgspec.Raw] = _members.decode(self._state.inputs) | _members.decode(edited)
+        return _encode(merged)
+
+    def _conclusion(self) -> Value:
+        """How the execution has ended, for the nodes of `on_exit`."""
+        concluded = self._state.concluded
+        if concluded is None:
+            return b"null"
+        told: dict[str, Any] = {"status": concluded.status}
+        if concluded.error is not None:
+            told["error"] = {"type": concluded.error.type, "message": concluded.error.message}
+        return _encode(told)
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.Encoder().encode

@@ -61,7 +61,9 @@ class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `inputs` is a JSON object. `nodes` gives the result of every ancestor that succeeded, by node id; a node that was
     skipped or failed is absent. `env` is the workflow's `configuration.env`. `item` and `index` are set in a `foreach`
-    item only; `index` counts from 0 here, and from 1 in Lua. `digest` is the workflow's and names compiled code.
+    item only; `index` counts from 0 here, and from 1 in Lua; `key` is set when the `foreach` is over a map. `digest` is
+    the workflow's and names compiled code. `modules` is the workflow's Lua code for `require`, by name. `conclusion` is
+    set for the nodes of `on_exit`: a JSON object with `status`, and `error` when it failed; code says `execution`.
     """
 
     execution: str
@@ -73,6 +75,9 @@ class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     env: Mapping[str, str]
     item: Value | None = None
     index: int | None = None
+    key: str | None = None
+    modules: Mapping[str, str] = {}
+    conclusion: Value | None = None
 
 
 class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -81,7 +86,9 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `position` is the node's place in its graph: the driver's own mark, of no use to executors.
     `spec` is the node's executor model (`dagengine.spec.model.LuaExecutor`, …). `timeout` is in microseconds, counted
     from when the attempt really begins. `args` is a JSON object: the executor's evaluated templates. `seed` makes
-    randomness inside the attempt repeatable: the same attempt always gets the same.
+    randomness inside the attempt repeatable: the same attempt always gets the same. `key` is the idempotency key of
+    its effects, `execution/node[index]/generation`: the same for attempts that repeat one that ended as `error`,
+    another one after a `fail` or when somebody had the node run again.
     """
 
     position: int
@@ -93,15 +100,20 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     timeout: int | None = None
     args: Value | None = None
     seed: int = 0
+    key: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """How an attempt ended. `elapsed` is in microseconds, from when the attempt really began."""
+    """How an attempt ended. `elapsed` is in microseconds, from when the attempt really began.
+
+    `retry_after` is how long the other side asked to be left alone, in microseconds: the least wait before a retry.
+    """
 
     conclusion: Literal["success"] | Conclusion
     result: Value = b"null"
     error: ErrorInfo | None = None
     elapsed: int = 0
+    retry_after: int = 0
 
 
 LogSink = Callable[[LogLine], None]
@@ -120,8 +132,11 @@ class Executor(Protocol):
         `submit` has returned. Never raises: whatever goes wrong is an outcome.
         """
 
-    def cancel(self, execution: str, node: str, index: int | None, attempt: int) -> None:
-        """Stop an attempt as soon as possible; its `done` is still called (its outcome is ignored)."""
+    def cancel(self, execution: str, node: str, index: int | None, attempt: int, *, grace: int = 0) -> None:
+        """Stop an attempt: ask it to end, and after `grace` microseconds make it end. Its `done` is still called.
+
+        May be called again with a shorter grace. What cannot be asked (a Lua script) is stopped at once.
+        """
 
     async def close(self) -> None:
         """Stop everything and give resources back. `done` is not called any more afterwards."""
@@ -138,12 +153,15 @@ class Question(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Something to evaluate: the Lua expression `code`, or else `template`, any JSON value.
 
     In a template every `{{ }}` in its texts is replaced. A text that is one whole `{{ }}` keeps the type of its value;
-    otherwise values are put into the text.
+    otherwise values are put into the text. `given` are more names in scope, with their JSON values (`response`). A
+    question of an attempt that runs is answered whatever becomes of the execution: `forget` leaves it alone.
     """
 
     scope: Scope
     code: str | None = None
     template: object = None
+    given: Mapping[str, Value] = {}
+    of_attempt: bool = False
 
 
 Answer = Callable[[Evaluation], None]
@@ -159,7 +177,7 @@ class Evaluator(Protocol):
         """
 
     def forget(self, execution: str) -> None:
-        """Drop the questions of an execution that were not begun; they are not answered."""
+        """Drop the questions of an execution that were not begun; they are not answered. Not those `of_attempt`."""
 
     async def close(self) -> None:
         """Give resources back. Nothing is answered any more afterwards."""

@@ -6,12 +6,15 @@ one per version and share it between executions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from dagengine.errors import Problem, SpecError
-from dagengine.spec.model import AnyExecutor, Document, Node, PythonExecutor, Retry, RunIf
+from dagengine.spec.model import AnyExecutor, Cache, Document, Node, Retry, RunIf, WaitExecutor
+from dagengine.spec.rate import Rate
 
 __all__ = ["Graph", "NodePlan", "compile_document"]
 
@@ -19,9 +22,11 @@ _ANCESTORS_KEPT: Final = 32 * 1024 * 1024
 """Bytes that the ancestors kept by one graph may take."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodePlan:
-    """One node, ready to be run. `dependencies` and `dependents` are positions; `timeout` is in microseconds."""
+class NodePlan(msgspec.Struct, frozen=True, gc=False, kw_only=True, eq=False):
+    """One node, ready to be run. `dependencies` and `dependents` are positions; times are in microseconds.
+
+    The garbage collector does not look at plans, however many there are: nothing that they hold refers back to them.
+    """
 
     position: int
     id: str
@@ -31,12 +36,26 @@ class NodePlan:
     run_if: RunIf
     when: str | None
     foreach: str | None
+    max_parallel: int | None
+    fail_after: int | None
     args: Mapping[str, object] | None
+    """The templates of its executor."""
     pure: bool
     timeout: int | None
+    total_timeout: int | None
     retry: Retry
+    wait: WaitExecutor | None
+    """What it waits for, when that is all it does."""
+    cache: Cache | None
+    pool: str | None
+    weight: int
+    rate: Rate | None
+    exit: bool
+    """Whether it is one of `on_exit`."""
+    gated: bool
+    """Whether an attempt needs to be admitted: it has a pool or a rate."""
     plain: bool
-    """Nothing of it is evaluated before its first attempt: no `when`, no `foreach`, no arguments."""
+    """Its first attempt begins as soon as it may run: nothing is evaluated, looked up, asked for or waited for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +67,17 @@ class Graph:
     index: Mapping[str, int]
     """Position of each node id."""
     sources: tuple[int, ...]
-    """Nodes without dependencies."""
+    """Nodes without dependencies, but for those of `on_exit`."""
     sinks: tuple[int, ...]
-    """Nodes that nothing depends on."""
+    """Nodes that nothing depends on, but for those of `on_exit`."""
+    main: int
+    """How many nodes there are without those of `on_exit`, whose positions begin here."""
+    exit_sources: tuple[int, ...]
+    """Nodes of `on_exit` without dependencies."""
+    caches: bool
+    """Whether any node has a `cache`."""
+    signals: frozenset[str]
+    """Names of the signals that nodes wait for, as the document has them: some may be templates."""
     _ancestors: dict[int, bytes] = field(default_factory=dict)
     """Ancestors of those nodes that were asked about, as bits: a set of numbers would be a hundred times as large."""
 
@@ -61,8 +88,16 @@ class Graph:
     def digest(self) -> str:
         return self.document.digest
 
+    @property
+    def fail_fast(self) -> bool:
+        """Whether the first failure stops everything."""
+        return self.document.spec.failure_policy == "fail_fast"
+
     def ancestors(self, position: int) -> list[int]:
-        """Every node that must have ended before the one at `position` may begin, in the order of the document."""
+        """Every node that must have ended before the one at `position` may begin, in the order of the document.
+
+        A node of `on_exit` comes after all others.
+        """
         bits = self._ancestor_bits(position)
         return [at * 8 + bit for at, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1]
 
@@ -76,7 +111,8 @@ class Graph:
         known = kept.get(position)
         if known is None:
             size = len(self.nodes) // 8 + 1
-            own, inherited = bytearray(size), 0
+            own = bytearray(size)
+            inherited = (1 << self.main) - 1 if position >= self.main else 0
             frontier = list(self.nodes[position].dependencies)
             while frontier:
                 current = frontier.pop()
@@ -94,10 +130,21 @@ class Graph:
             kept[position] = known
         return known
 
+    def downstream(self, positions: Iterable[int]) -> list[int]:
+        """`positions` and every node that depends on one of them, also over others; in the order of the document."""
+        found = set(positions)
+        frontier = list(found)
+        while frontier:
+            for dependent in self.nodes[frontier.pop()].dependents:
+                if dependent not in found:
+                    found.add(dependent)
+                    frontier.append(dependent)
+        return sorted(found)
+
     def topological(self) -> Iterator[int]:
         """Positions, each after all it depends on (Kahn 1962)."""
         waiting = [len(node.dependencies) for node in self.nodes]
-        ready = list(self.sources)
+        ready = [*self.sources, *self.exit_sources]
         for position in ready:
             yield position
             for dependent in self.nodes[position].dependents:
@@ -108,25 +155,33 @@ class Graph:
 
 def compile_document(document: Document) -> Graph:
     """The graph of `document`. Raises SpecError when an id is unknown or doubled, or when there is a cycle."""
-    nodes = document.spec.nodes
+    main = len(document.spec.nodes)
+    nodes = (*document.spec.nodes, *document.spec.on_exit)
     index = {node.id: position for position, node in enumerate(nodes)}
     if len(index) != len(nodes):
         raise SpecError(f"workflow {document.reference} has two nodes with one id")
     dependencies = [_positions(node, index) for node in nodes]
     dependents: list[list[int]] = [[] for _ in nodes]
-    for position, needed in enumerate(dependencies):
+    positions = tuple(index.values())  # the very numbers that the index holds: one object for each
+    for position, needed in zip(positions, dependencies, strict=True):
         for dependency in needed:
+            if (dependency < main) != (position < main):
+                raise SpecError(f"nodes of `on_exit` depend only on each other; see '{nodes[position].id}'")
             dependents[dependency].append(position)
     plans = tuple(
-        _plan(position, node, dependencies[position], tuple(dependents[position]))
-        for position, node in enumerate(nodes)
+        _plan(position, node, dependencies[position], tuple(dependents[position]), exit=position >= main)
+        for position, node in zip(positions, nodes, strict=True)
     )
     graph = Graph(
         document,
         plans,
         index,
-        tuple(plan.position for plan in plans if not plan.dependencies),
-        tuple(plan.position for plan in plans if not plan.dependents),
+        tuple(plan.position for plan in plans[:main] if not plan.dependencies),
+        tuple(plan.position for plan in plans[:main] if not plan.dependents),
+        main,
+        tuple(plan.position for plan in plans[main:] if not plan.dependencies),
+        any(plan.cache is not None for plan in plans),
+        frozenset(plan.wait.signal.name for plan in plans if plan.wait is not None and plan.wait.signal is not None),
     )
     if sum(1 for _ in graph.topological()) != len(plans):
         cycle = " → ".join(plans[position].id for position in _cycle(dependencies))
@@ -138,28 +193,45 @@ def compile_document(document: Document) -> Graph:
 
 
 def _positions(node: Node, index: Mapping[str, int]) -> tuple[int, ...]:
-    unknown = [dependency for dependency in node.dependencies if dependency not in index]
-    if unknown:
-        raise SpecError(f"node '{node.id}' depends on unknown nodes: {', '.join(unknown)}")
-    return tuple(dict.fromkeys(index[dependency] for dependency in node.dependencies))
+    try:
+        return tuple({index[dependency]: None for dependency in node.dependencies})
+    except KeyError:
+        unknown = [dependency for dependency in node.dependencies if dependency not in index]
+        raise SpecError(f"node '{node.id}' depends on unknown nodes: {', '.join(unknown)}") from None
 
 
-def _plan(position: int, node: Node, dependencies: tuple[int, ...], dependents: tuple[int, ...]) -> NodePlan:
-    args = node.executor.args or None if isinstance(node.executor, PythonExecutor) else None
+def _plan(
+    position: int, node: Node, dependencies: tuple[int, ...], dependents: tuple[int, ...], *, exit: bool
+) -> NodePlan:
+    executor = node.executor
+    args = executor.templates
+    wait = executor if isinstance(executor, WaitExecutor) else None
+    gated = node.pool is not None or node.rate is not None
+    evaluated = node.when is not None or node.foreach is not None or args is not None or node.cache is not None
     return NodePlan(
         position=position,
         id=node.id,
-        executor=node.executor,
+        executor=executor,
         dependencies=dependencies,
         dependents=dependents,
         run_if=node.run_if,
         when=node.when,
         foreach=node.foreach,
+        max_parallel=node.max_parallel,
+        fail_after=node.fail_after,
         args=args,
-        pure=node.executor.pure,
+        pure=executor.pure,
         timeout=node.timeout,
+        total_timeout=node.total_timeout,
         retry=node.retry,
-        plain=node.when is None and node.foreach is None and args is None,
+        wait=wait,
+        cache=node.cache,
+        pool=node.pool,
+        weight=node.weight,
+        rate=node.rate,
+        exit=exit,
+        gated=gated,
+        plain=not (evaluated or gated or wait is not None),
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 from dagengine.events.facts import Fact
 from dagengine.machine.stimuli import Purpose
 
-__all__ = ["Abandon", "Command", "Evaluate", "Run", "Step"]
+__all__ = ["Abandon", "Admit", "Command", "Evaluate", "Lookup", "Run", "Step"]
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -24,22 +24,44 @@ class Run(msgspec.Struct, frozen=True, gc=False):
 
 
 class Evaluate(msgspec.Struct, frozen=True, gc=False):
-    """Evaluate an expression of a node (or the outputs, then `node` is -1); answer with `Evaluated`."""
+    """Evaluate an expression of a node (or the outputs, then `node` is -1); answer with `Evaluated`.
+
+    `serial` tells one question from another; the answer repeats it.
+    """
 
     purpose: Purpose
     node: int
     index: int
+    serial: int
 
 
 class Abandon(msgspec.Struct, frozen=True, gc=False):
-    """Stop an attempt; nobody waits for its outcome any more."""
+    """Stop an attempt. It has `grace` microseconds to end by itself before it is stopped by force."""
+
+    node: int
+    index: int
+    attempt: int
+    grace: int = 0
+
+
+class Admit(msgspec.Struct, frozen=True, gc=False):
+    """Ask for room in the node's pool, and for its turn by its rate; answer with `Admitted`, or first with `Queued`."""
 
     node: int
     index: int
     attempt: int
 
 
-Command = Run | Evaluate | Abandon
+class Lookup(msgspec.Struct, frozen=True, gc=False):
+    """Look for a result that was found before under the digest `key`; answer with `Found`."""
+
+    node: int
+    index: int
+    key: str
+    serial: int
+
+
+Command = Run | Evaluate | Abandon | Admit | Lookup
 
 
 class Step(NamedTuple):

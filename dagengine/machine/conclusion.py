@@ -1,26 +1,34 @@
-"""How things end: a node with `foreach` by its items, an execution by its nodes.
+"""How things end: a node with `foreach` by its items, an execution by its nodes, and then by those of `on_exit`.
 
 What is too large to be told ends otherwise: a fact must fit the messages and transactions that carry it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from dagengine.events.facts import (
     ErrorInfo,
     ExecutionCancelled,
+    ExecutionConcluded,
     ExecutionFailed,
     ExecutionSucceeded,
     NodeFailed,
     NodeSucceeded,
 )
-from dagengine.machine.phases import Phase
-from dagengine.machine.state import State
+from dagengine.graph.compiled import NodePlan
+from dagengine.machine.phases import Outcome, Phase
+from dagengine.spec.duration import format_duration
 
-__all__ = ["MAX_ERROR_TEXT", "MAX_OUTPUTS", "of_execution", "of_items", "of_outputs", "shortened"]
+if TYPE_CHECKING:
+    from dagengine.machine.machine import Machine
+    from dagengine.machine.state import State
+
+__all__ = ["MAX_ERROR_TEXT", "MAX_OUTPUTS", "conclude", "of_items", "outputs_known", "shortened"]
+
+Last = ExecutionSucceeded | ExecutionFailed | ExecutionCancelled
 
 MAX_OUTPUTS: Final = 16 << 20
 """Bytes that the outputs of an execution may take as JSON."""
@@ -30,9 +38,9 @@ MAX_ERROR_TEXT: Final = 64 << 10
 
 
 def of_items(state: State, position: int, at: int) -> NodeSucceeded | NodeFailed:
-    """The fact that ends a node whose items have all ended."""
+    """The fact that ends a node whose items have ended, or of which too many have failed."""
     items, node = state.items[position], state.graph.nodes[position]
-    if not items.failed:
+    if items.failed <= (node.fail_after or 0):
         return NodeSucceeded(at=at, node=node.id)
     first = state.errors[position, items.first_failed]
     message = f"{items.failed} of {len(items.phase)} items failed; item {items.first_failed}: {first.message}"
@@ -48,28 +56,101 @@ def of_items(state: State, position: int, at: int) -> NodeSucceeded | NodeFailed
     )
 
 
-def of_execution(state: State, at: int) -> ExecutionSucceeded | ExecutionFailed | ExecutionCancelled | None:
-    """The last fact of an execution whose nodes have all ended; None when its outputs must be evaluated first."""
-    if state.cancel is not None:
-        return ExecutionCancelled(at=at, reason=state.cancel.reason)
-    failed = [node for node in state.graph.nodes if state.phase[node.position] == Phase.FAILED]
-    if failed:
-        first = failed[0]
-        error = state.errors[first.position, -1]
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        message = f"node '{first.id}' failed: {error.message}{more}"
-        return ExecutionFailed(at=at, error=shortened(ErrorInfo(type="NodeFailed", message=message)))
+def conclude(machine: Machine, at: int) -> None:
+    """Every node has ended, perhaps but for those of `on_exit`: say so, or ask for the outputs that it needs."""
+    state = machine.state
+    if state.ended or state.unfinished:
+        return
+    if state.concluded is None:
+        last = _of_nodes(state, at)
+        if last is not None:
+            machine.asked.pop(("outputs", -1, -1), None)  # it was about to succeed when it was cancelled
+            _record(machine, last)
+        elif ("outputs", -1, -1) not in machine.asked:
+            machine.ask("outputs", -1, -1)
+    elif not state.exit_unfinished:
+        machine.record(_of_exit(state, state.concluded, at))
+
+
+def outputs_known(machine: Machine, value: bytes, error: ErrorInfo | None, at: int) -> None:
+    """The outputs of an execution whose nodes have ended were evaluated."""
+    if error is None:
+        last: Last = _succeeded(value, at)
+    else:
+        message = f"the outputs cannot be evaluated: {error.message}"
+        info = shortened(ErrorInfo(type=error.type, message=message, line=error.line))
+        last = ExecutionFailed(at=at, error=info)
+    _record(machine, last)
+
+
+def _record(machine: Machine, last: Last) -> None:
+    """The end of an execution, or with `on_exit` the end of its main part."""
+    if not machine.state.exit_unfinished:
+        machine.record(last)
+        return
+    match last:
+        case ExecutionSucceeded():
+            fact = ExecutionConcluded(at=last.at, status="succeeded", outputs=last.outputs)
+        case ExecutionFailed():
+            fact = ExecutionConcluded(at=last.at, status="failed", error=last.error)
+        case ExecutionCancelled():
+            fact = ExecutionConcluded(at=last.at, status="cancelled")
+    machine.record(fact)
+
+
+def _of_nodes(state: State, at: int) -> Last | None:
+    """How an execution ends whose nodes have ended; None when its outputs must be evaluated first."""
+    if state.cancelled:
+        return _cancelled(state, at)
+    if state.timed_out is not None:
+        limit = format_duration(state.timed_out.timeout)
+        message = f"the execution took longer than its timeout of {limit}"
+        return ExecutionFailed(at=at, error=ErrorInfo(type="ExecutionTimeout", message=message))
+    failed = _failure(state, state.graph.nodes[: state.graph.main], "node")
+    if failed is not None:
+        return ExecutionFailed(at=at, error=failed)
     if state.graph.document.spec.outputs:
         return None
     return _succeeded(_last_results(state), at)
 
 
-def of_outputs(value: bytes, error: ErrorInfo | None, at: int) -> ExecutionSucceeded | ExecutionFailed:
-    """The last fact of an execution, from the evaluation of its `outputs`."""
-    if error is None:
-        return _succeeded(value, at)
-    message = f"the outputs cannot be evaluated: {error.message}"
-    return ExecutionFailed(at=at, error=shortened(ErrorInfo(type=error.type, message=message, line=error.line)))
+def _cancelled(state: State, at: int) -> ExecutionCancelled:
+    return ExecutionCancelled(at=at, reason="" if state.cancel is None else state.cancel.reason)
+
+
+def _of_exit(state: State, concluded: ExecutionConcluded, at: int) -> Last:
+    """How an execution ends after its `on_exit`: as its nodes have, unless one of `on_exit` failed.
+
+    Whoever terminates `on_exit` changes nothing about that: its nodes have been told how the others had ended.
+    """
+    if state.cancelled:
+        return _cancelled(state, at)
+    error = concluded.error or _failure(state, state.graph.nodes[state.graph.main :], "on_exit node")
+    if error is not None:
+        return ExecutionFailed(at=at, error=error)
+    if isinstance(concluded.outputs, msgspec.Raw):
+        return ExecutionSucceeded(at=at, outputs=concluded.outputs)
+    raise AssertionError("an execution that concluded without an error has outputs")
+
+
+def _failure(state: State, nodes: tuple[NodePlan, ...], kind: str) -> ErrorInfo | None:
+    """What failed among `nodes`: the first of them, and how many more.
+
+    Nor can it succeed with nodes that were given up: somebody may have had others run again, and not those.
+    """
+    failed = [node for node in nodes if state.phase[node.position] == Phase.FAILED]
+    if not failed:
+        if state.terminated:
+            return None
+        left = [node for node in nodes if state.outcome[node.position] == Outcome.CANCELLED]
+        if not left:
+            return None
+        more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+        message = f"{kind} '{left[0].id}' was given up, and has not been run again{more}"
+        return ErrorInfo(type="NodeCancelled", message=message)
+    error = state.errors[failed[0].position, -1]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return shortened(ErrorInfo(type="NodeFailed", message=f"{kind} '{failed[0].id}' failed: {error.message}{more}"))
 
 
 def shortened(error: ErrorInfo) -> ErrorInfo:

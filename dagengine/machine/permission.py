@@ -22,11 +22,12 @@ def refusal(state: State, position: int, at: int) -> NodeSkipped | None:
     `none_failed`   none failed; skipped ones do not matter
     `any_succeeded` at least one succeeded
     `any_failed`    at least one failed
-    `all_done`      in any case, unless the execution was cancelled
-    `always`        in any case, also when the execution was cancelled
+    `all_done`      in any case, unless the execution was cancelled or took too long
+    `always`        in any case, also when the execution was cancelled or took too long
     =============== =====================================================================
 
-    A dependency that was skipped because something further up failed counts as failed here.
+    A dependency that was skipped because something further up failed counts as failed here. One that was given up
+    (when the workflow failed fast, or before somebody had a part of it run again) has neither succeeded nor failed.
     """
     # Nobody asks about nodes of a cancelled execution but those that run always: the others were given up at once.
     node = state.graph.nodes[position]
@@ -34,6 +35,7 @@ def refusal(state: State, position: int, at: int) -> NodeSkipped | None:
         return None
     outcome = state.outcome
     failed = [needed for needed in node.dependencies if outcome[needed] == Outcome.FAILED]
+    given_up = [needed for needed in node.dependencies if outcome[needed] == Outcome.CANCELLED]
     reason: SkipReason | None = None
     because = failed
     match node.run_if:
@@ -41,10 +43,15 @@ def refusal(state: State, position: int, at: int) -> NodeSkipped | None:
             skipped = [needed for needed in node.dependencies if outcome[needed] == Outcome.SKIPPED]
             if failed:
                 reason = "upstream_failed"
+            elif given_up:
+                reason, because = "upstream_cancelled", given_up
             elif skipped:
                 reason, because = "upstream_skipped", skipped
         case "none_failed":
-            reason = "upstream_failed" if failed else None
+            if failed:
+                reason = "upstream_failed"
+            elif given_up:
+                reason, because = "upstream_cancelled", given_up
         case "any_succeeded":
             if node.dependencies and not any(outcome[needed] == Outcome.SUCCEEDED for needed in node.dependencies):
                 reason = "upstream_failed" if failed else "run_if"

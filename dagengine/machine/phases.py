@@ -4,8 +4,11 @@ A *unit* is whatever has attempts of its own: a node, or one item of a node with
 
 - A unit waits (`PENDING`) until all its dependencies have ended and its expressions let it run.
 - An attempt that did not succeed leads to `BACKOFF` when the retry policy grants another, else to `FAILED`.
+- A `wait` node is `WAITING` instead of running: for its time, its signal or its approval.
 - A node with `foreach` is `RUNNING` from its expansion until its last item has ended.
-- `SUCCEEDED`, `FAILED`, `SKIPPED` and `CANCELLED` are final.
+- A result can be there without an attempt: it was found in the cache, or an operator has given it.
+- `SUCCEEDED`, `FAILED`, `SKIPPED` and `CANCELLED` are final. Only `RerunRequested`, which is about many nodes at once
+  and therefore not in the table, brings nodes back to `PENDING`, from wherever they are.
 """
 
 from __future__ import annotations
@@ -24,13 +27,17 @@ class Phase(IntEnum):
     PENDING = 0
     RUNNING = 1
     BACKOFF = 2
-    SUCCEEDED = 3
-    FAILED = 4
-    SKIPPED = 5
-    CANCELLED = 6
+    WAITING = 3
+    SUCCEEDED = 4
+    FAILED = 5
+    SKIPPED = 6
+    CANCELLED = 7
 
 
 FINAL: Final = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.SKIPPED, Phase.CANCELLED})
+
+
+_OPEN: Final = (Phase.PENDING, Phase.RUNNING, Phase.BACKOFF, Phase.WAITING)
 
 
 class Outcome(IntEnum):
@@ -46,12 +53,26 @@ class Outcome(IntEnum):
 TRANSITIONS: Final[Mapping[str, Mapping[Phase, Phase]]] = MappingProxyType(
     {
         "NodeExpanded": {Phase.PENDING: Phase.RUNNING},
+        "NodeQueued": {Phase.PENDING: Phase.PENDING, Phase.BACKOFF: Phase.BACKOFF},
         "NodeStarted": {Phase.PENDING: Phase.RUNNING, Phase.BACKOFF: Phase.RUNNING},
-        "NodeSucceeded": {Phase.RUNNING: Phase.SUCCEEDED},
-        "NodeFailed, to be retried": {Phase.RUNNING: Phase.BACKOFF},
-        "NodeFailed": {Phase.PENDING: Phase.FAILED, Phase.RUNNING: Phase.FAILED},
+        "NodeWaiting": {Phase.PENDING: Phase.WAITING, Phase.BACKOFF: Phase.WAITING},
+        "NodeSucceeded": {Phase.RUNNING: Phase.SUCCEEDED, Phase.WAITING: Phase.SUCCEEDED},
+        "NodeSucceeded, from the cache": {Phase.PENDING: Phase.SUCCEEDED},
+        "NodeFailed, to be retried": {Phase.RUNNING: Phase.BACKOFF, Phase.WAITING: Phase.BACKOFF},
+        "NodeFailed": {
+            Phase.PENDING: Phase.FAILED,
+            Phase.RUNNING: Phase.FAILED,
+            Phase.BACKOFF: Phase.FAILED,
+            Phase.WAITING: Phase.FAILED,
+        },
         "NodeSkipped": {Phase.PENDING: Phase.SKIPPED},
-        "NodeCancelled": {Phase.RUNNING: Phase.CANCELLED, Phase.BACKOFF: Phase.CANCELLED},
+        "NodeCancelled": {
+            Phase.RUNNING: Phase.CANCELLED,
+            Phase.BACKOFF: Phase.CANCELLED,
+            Phase.WAITING: Phase.CANCELLED,
+        },
+        "NodeOverridden, skipped": dict.fromkeys(_OPEN, Phase.SKIPPED),
+        "NodeOverridden, with a result": dict.fromkeys(_OPEN, Phase.SUCCEEDED),
     }
 )
 """fact → phase before → phase after. What is not here is illegal."""

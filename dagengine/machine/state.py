@@ -1,72 +1,84 @@
-"""The state of one execution, and the only code that changes it: `State.apply(fact)`.
+"""The state of one execution. `State.apply(fact)` is the only thing that changes it.
 
 `Machine.handle` decides facts and applies them here; `fold` applies the same facts read from a journal. So the state
-after a crash is the state before it, by construction.
+after a crash is the state before it, by construction. What each fact does is told in `applying` (nodes) and
+`applying_operations` (the execution, and what people asked for).
 
 Besides what facts determine there is one list, `ready`: nodes whose dependencies have ended and about which nothing
-has been decided yet. It is derived (a node is on it at most once) and is worked off by the machine.
+has been decided yet. It is derived and is worked off by the machine.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal
-
-from msgspec import UNSET
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import Any, Final, Literal, get_args
 
 from dagengine.errors import MachineError
 from dagengine.events import facts
 from dagengine.events.facts import ErrorInfo, Fact
 from dagengine.graph.compiled import Graph
-from dagengine.machine import story
+from dagengine.machine import applying, applying_operations, clocks, story
 from dagengine.machine.items import Items
-from dagengine.machine.phases import ILLEGAL, Outcome, Phase, column
+from dagengine.machine.phases import Phase
 
-__all__ = ["State", "Status"]
+__all__ = ["State", "Status", "Unit"]
 
 Status = Literal["new", "running", "succeeded", "failed", "cancelled"]
 
-ItemFact = facts.NodeStarted | facts.NodeSucceeded | facts.NodeFailed
-NodeFact = ItemFact | facts.NodeExpanded | facts.NodeSkipped | facts.NodeCancelled
-
-_EXPANDED = column("NodeExpanded")
-_STARTED = column("NodeStarted")
-_SUCCEEDED = column("NodeSucceeded")
-_RETRIED = column("NodeFailed, to be retried")
-_FAILED = column("NodeFailed")
-_SKIPPED = column("NodeSkipped")
-_CANCELLED = column("NodeCancelled")
+Unit = tuple[int, int]
+"""Whatever has attempts of its own: `(position, item)`; the item is -1 for a node without `foreach`."""
 
 
 class State:
-    """What is known of one execution. Arrays are indexed by node position; dictionaries by `(position, item or -1)`."""
+    """What is known of one execution. Arrays are indexed by node position; dictionaries by unit, unless they say so."""
 
     __slots__ = (
         "args",
         "attempt",
+        "base",
+        "cache",
         "cancel",
+        "clocks",
         "commands",
-        "due",
+        "concluded",
+        "decisions",
+        "edits",
         "error",
         "errors",
         "execution",
+        "exit_unfinished",
+        "failing",
         "failures",
+        "fresh",
         "given_up",
         "graph",
         "inputs",
         "items",
+        "listening",
         "now",
         "outcome",
         "outputs",
+        "overridden",
+        "paused",
         "phase",
+        "queued",
         "ready",
+        "refusals",
+        "reruns",
         "results",
+        "rounds",
         "seq",
+        "signals",
+        "skipped",
         "status",
+        "stopping",
+        "terminated",
+        "timed_out",
         "troubled",
         "unfinished",
         "waiting",
+        "waits",
     )
 
     def __init__(self, graph: Graph, execution: str) -> None:
@@ -87,17 +99,58 @@ class State:
         self.attempt = [0] * count
         self.results: list[bytes | None] = [None] * count
         self.items: dict[int, Items] = {}
-        self.args: dict[tuple[int, int], bytes] = {}
-        self.failures: dict[tuple[int, int], tuple[int, int]] = {}
+        """By position: the items of an expanded node."""
+        self.base: dict[int, int] = {}
+        """By position: where the attempts of its items count from, when they were run before."""
+        self.args: dict[Unit, bytes] = {}
+        """Of units that have begun and not ended: their arguments."""
+        self.cache: dict[Unit, str] = {}
+        """Of units that have begun and not ended: under which digest their result may be found again."""
+        self.failures: dict[Unit, tuple[int, int]] = {}
         """Attempts so far that ended as `fail` and as `error`; absent when there were none."""
-        self.errors: dict[tuple[int, int], ErrorInfo] = {}
-        self.due: list[tuple[int, int, int, int]] = []
-        """Heap of `(retry_at, position, item, attempt)`; entries whose unit has left BACKOFF are stale."""
+        self.errors: dict[Unit, ErrorInfo] = {}
+        self.refusals: dict[Unit, int] = {}
+        """Attempts that ever ended as `fail`; not forgotten when the unit is run again."""
+        self.queued: dict[Unit, facts.NodeQueued] = {}
+        self.waits: dict[Unit, facts.NodeWaiting] = {}
+        self.listening: dict[str, OrderedDict[Unit, None]] = {}
+        """By name: the units that wait for a signal, the one first that has waited longest.
+
+        Ordered dictionaries, because the first one is taken out again and again: in others what was taken out before
+        is passed over each time.
+        """
+        self.signals: dict[str, deque[facts.Signalled]] = {}
+        """By name: signals that no unit has taken yet."""
+        self.decisions: dict[Unit, list[facts.Decided]] = {}
+        self.clocks = clocks.Clocks()
+        self.paused: dict[int, int] = {}
+        """By position, -1 for the whole execution: since when."""
+        self.edits: dict[int, bytes] = {}
+        """By position: inputs that a node sees in place of those of the execution."""
+        self.skipped: dict[int, tuple[str, tuple[str, ...]]] = {}
+        """By position: why a node was skipped or given up, and which dependencies decided it."""
+        self.overridden: dict[int, facts.NodeOverridden] = {}
+        """By position: what somebody decided about a node."""
+        self.reruns: dict[int, int] = {}
+        """By position: how often somebody had the node run again."""
+        self.fresh: set[int] = set()
+        """Positions of the nodes that somebody named to be run again, and that have not succeeded since: their results
+        are not looked for among those that were found before."""
+        self.rounds = 0
+        """How often the execution was taken up again after its end."""
         self.cancel: facts.CancelRequested | None = None
+        self.terminated = False
+        self.stopping: set[int] = set()
+        """Positions of the nodes that may use the grace of a cancel."""
+        self.timed_out: facts.ExecutionTimedOut | None = None
+        self.concluded: facts.ExecutionConcluded | None = None
         self.commands: set[str] = set()
-        self.unfinished = count
+        self.unfinished = graph.main
+        self.exit_unfinished = count - graph.main
         self.troubled = False
         """Whether any node ended otherwise than succeeded: as long as not, nobody's `run_if` can refuse."""
+        self.failing = False
+        """Whether a node (none of `on_exit`) has failed since somebody last had any run again: reason to fail fast."""
         self.ready: list[int] = []
 
     # --- reading ---
@@ -107,16 +160,21 @@ class State:
         """Whether the last fact of the execution has been applied."""
         return self.status not in ("new", "running")
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody cancelled it before its nodes had ended. Whoever terminates its `on_exit` comes later: then
+        it ends as it was said to have ended before those."""
+        return self.cancel is not None and (self.concluded is None or self.concluded.status == "cancelled")
+
     def result(self, position: int) -> bytes | None:
-        """The JSON result of a node that succeeded; of a node with `foreach`, the list of its items' results."""
+        """The JSON result of a node that succeeded; of a node with `foreach`, the results of its items."""
         known = self.results[position]
         if (
             known is None
             and (items := self.items.get(position)) is not None
             and self.phase[position] == Phase.SUCCEEDED
         ):
-            known = b"[" + b",".join(result or b"null" for result in items.results) + b"]"
-            self.results[position] = known
+            known = self.results[position] = items.result()
         return known
 
     def phase_of(self, position: int, index: int) -> int:
@@ -127,16 +185,15 @@ class State:
         """The number of the last attempt of a unit; 0 before the first."""
         return self.attempt[position] if index < 0 else self.items[position].attempt[index]
 
-    def waits_for(self, entry: tuple[int, int, int, int]) -> bool:
-        """Whether an entry of `due` still means something: its unit waits for the attempt after that one."""
-        _, position, index, attempt = entry
-        return (
-            self.phase[position] in (Phase.BACKOFF, Phase.RUNNING)
-            and self.phase_of(position, index) == Phase.BACKOFF
-            and self.attempt_of(position, index) == attempt
-        )
+    def generation_of(self, position: int, index: int) -> int:
+        """How often a unit was refused by its code or run again by somebody: what its idempotency key ends in."""
+        return self.reruns.get(position, 0) + self.refusals.get((position, index), 0)
 
-    def units(self, *phases: int) -> Iterator[tuple[int, int]]:
+    def is_paused(self, position: int) -> bool:
+        """Whether nothing new may begin at a node."""
+        return bool(self.paused) and (-1 in self.paused or position in self.paused)
+
+    def units(self, *phases: int) -> Iterator[Unit]:
         """Every unit in one of `phases` that has attempts of its own: nodes without `foreach`, and items."""
         for position, phase in enumerate(self.phase):
             items = self.items.get(position)
@@ -144,35 +201,33 @@ class State:
                 if phase in phases:
                     yield position, -1
             elif phase == Phase.RUNNING:
-                for index, item_phase in enumerate(items.phase):
-                    if item_phase in phases:
-                        yield position, index
+                yield from self.units_of(position, *phases)
+
+    def units_of(self, position: int, *phases: int) -> Iterator[Unit]:
+        """Every unit of one node in one of `phases`."""
+        items = self.items.get(position)
+        if items is None:
+            if self.phase[position] in phases:
+                yield position, -1
+            return
+        for index, phase in enumerate(items.phase):
+            if phase in phases:
+                yield position, index
 
     def snapshot(self) -> dict[str, object]:
         """Everything that facts determine, comparable: two states with equal snapshots behave the same."""
+        derived = ("graph", "ready", "clocks", "results", "items", "phase", "outcome", "listening")
+        plain: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name not in derived}
         return {
-            "execution": self.execution,
-            "status": self.status,
-            "now": self.now,
-            "seq": self.seq,
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-            "error": self.error,
-            "given_up": self.given_up,
+            **{name: value.copy() if hasattr(value, "copy") else value for name, value in plain.items()},
             "phase": bytes(self.phase),
             "outcome": bytes(self.outcome),
-            "waiting": list(self.waiting),
-            "attempt": list(self.attempt),
             "results": [self.result(position) for position in range(len(self.graph))],
             "items": {position: items.snapshot() for position, items in self.items.items()},
-            "args": dict(self.args),
-            "failures": dict(self.failures),
-            "errors": dict(self.errors),
-            "due": sorted(filter(self.waits_for, self.due)),
-            "cancel": self.cancel,
-            "commands": set(self.commands),
-            "unfinished": self.unfinished,
-            "troubled": self.troubled,
+            "signals": {name: list(kept) for name, kept in self.signals.items() if kept},
+            "decisions": {unit: list(made) for unit, made in self.decisions.items()},
+            "listening": {name: list(units) for name, units in self.listening.items() if units},
+            "clocks": self.clocks.snapshot(self),
         }
 
     # --- changing ---
@@ -180,204 +235,32 @@ class State:
     def apply(self, fact: Fact) -> None:
         """Take a fact in. Raises MachineError when it cannot follow what is known."""
         if fact.at < self.now:
-            raise self._refuse(f"{type(fact).__name__} at {fact.at} lies before {self.now}")
-        if self.status != "running" and (self.status != "new" or type(fact) is not facts.ExecutionStarted):
-            raise self._refuse(f"{type(fact).__name__} cannot follow")
+            raise self.refuse(f"{type(fact).__name__} at {fact.at} lies before {self.now}")
+        if self.status != "running" and type(fact) not in _ELSEWHERE[self.status]:
+            raise self.refuse(f"{type(fact).__name__} cannot follow")
         try:
             _APPLIERS[type(fact)](self, fact)
         except KeyError as error:
-            raise self._refuse(f"{type(fact).__name__} is about {error}, which the workflow does not have") from error
+            raise self.refuse(f"{type(fact).__name__} is about {error}, which the workflow does not have") from error
         self.now = fact.at
         self.seq += 1
 
-    def _refuse(self, why: str) -> MachineError:
+    def refuse(self, why: str) -> MachineError:
+        """The error that says why a fact cannot be true."""
         return MachineError(f"{story.of_execution(self)}: {why}")
 
-    def _illegal(self, fact: NodeFact, position: int) -> MachineError:
-        kind, attempt, index = type(fact).__name__, getattr(fact, "attempt", 0), getattr(fact, "index", None)
-        unit = story.of_unit(self, position, index)
-        return self._refuse(f"{kind}{f' of attempt {attempt}' if attempt else ''} is illegal for {unit}")
 
-    def _items_of(self, fact: ItemFact, position: int) -> tuple[Items, int]:
-        """The items that a fact is about one of, and which. They live while their node runs."""
-        items, index = self.items.get(position), fact.index
-        if items is None or index is None or not 0 <= index < len(items.phase) or self.phase[position] != Phase.RUNNING:
-            raise self._illegal(fact, position)
-        return items, index
-
-    def _execution_started(self, fact: facts.ExecutionStarted) -> None:
-        if self.status != "new":
-            raise self._refuse("it has started already")
-        if fact.execution != self.execution:
-            raise self._refuse(f"the journal is of execution {fact.execution}")
-        if fact.digest != self.graph.digest:
-            raise self._refuse(f"the journal is of {fact.digest}, the graph of {self.graph.digest}")
-        self.status = "running"
-        self.inputs = bytes(fact.inputs)
-        self.ready.extend(self.graph.sources)
-
-    def _expanded(self, fact: facts.NodeExpanded) -> None:
-        position = self.graph.index[fact.node]
-        after = _EXPANDED[self.phase[position]]
-        if after == ILLEGAL or self.waiting[position]:
-            raise self._illegal(fact, position)
-        try:
-            items = Items.of(fact)
-        except ValueError as error:
-            raise self._refuse(f"NodeExpanded of {fact.node}: {error}") from error
-        self.phase[position] = after
-        self.items[position] = items
-
-    def _started(self, fact: facts.NodeStarted) -> None:
-        position = self.graph.index[fact.node]
-        if fact.index is None:
-            after = _STARTED[self.phase[position]]
-            if after == ILLEGAL or self.waiting[position] or fact.attempt != self.attempt[position] + 1:
-                raise self._illegal(fact, position)
-            self.phase[position] = after
-            self.attempt[position] = fact.attempt
-            unit = (position, -1)
-        else:
-            items, index = self._items_of(fact, position)
-            after = _STARTED[items.phase[index]]
-            if after == ILLEGAL or fact.attempt != items.attempt[index] + 1:
-                raise self._illegal(fact, position)
-            items.phase[index] = after
-            items.attempt[index] = fact.attempt
-            unit = (position, index)
-        if fact.args is not UNSET:
-            self.args[unit] = bytes(fact.args)
-
-    def _succeeded(self, fact: facts.NodeSucceeded) -> None:
-        position = self.graph.index[fact.node]
-        result = None if fact.result is UNSET else bytes(fact.result)
-        if fact.index is None:
-            after, expanded = _SUCCEEDED[self.phase[position]], self.items.get(position)
-            if expanded is None:
-                fits = result is not None and fact.attempt == self.attempt[position]
-            else:
-                fits = result is None and not expanded.unfinished and not expanded.failed
-            if after == ILLEGAL or not fits:
-                raise self._illegal(fact, position)
-            self.phase[position] = after
-            self.results[position] = result
-            self._node_ended(position, Outcome.SUCCEEDED)
-        else:
-            items, index = self._items_of(fact, position)
-            after = _SUCCEEDED[items.phase[index]]
-            if after == ILLEGAL or result is None or fact.attempt != items.attempt[index]:
-                raise self._illegal(fact, position)
-            items.phase[index] = after
-            items.results[index] = result
-            items.unfinished -= 1
-
-    def _failed(self, fact: facts.NodeFailed) -> None:
-        position = self.graph.index[fact.node]
-        index = -1 if fact.index is None else self._items_of(fact, position)[1]
-        table = _FAILED if fact.retry_at is None else _RETRIED
-        after = table[self.phase_of(position, index)]
-        expanded = self.items.get(position) if index < 0 else None
-        fits = fact.attempt == self.attempt_of(position, index) and not self.waiting[position]
-        if expanded is not None:
-            fits = fits and fact.retry_at is None and not expanded.unfinished and expanded.failed > 0
-        if after == ILLEGAL or not fits:
-            raise self._illegal(fact, position)
-        unit = (position, index)
-        fails, errors = self.failures.get(unit, (0, 0))
-        self.failures[unit] = (fails + 1, errors) if fact.conclusion == "fail" else (fails, errors + 1)
-        self.errors[unit] = fact.error
-        if fact.retry_at is not None:
-            heapq.heappush(self.due, (fact.retry_at, position, index, fact.attempt))
-        if index < 0:
-            self.phase[position] = after
-            if fact.retry_at is None:
-                self._node_ended(position, Outcome.FAILED)
-            return
-        items = self.items[position]
-        items.phase[index] = after
-        if fact.retry_at is None:
-            items.unfinished -= 1
-            items.failed += 1
-            if items.first_failed < 0:
-                items.first_failed = index
-
-    def _skipped(self, fact: facts.NodeSkipped) -> None:
-        position = self.graph.index[fact.node]
-        after = _SKIPPED[self.phase[position]]
-        early = self.waiting[position] and fact.reason != "cancelled"
-        if after == ILLEGAL or early or fact.index is not None:
-            raise self._illegal(fact, position)
-        self.phase[position] = after
-        match fact.reason:
-            case "upstream_failed":
-                outcome = Outcome.FAILED
-            case "cancelled":
-                outcome = Outcome.CANCELLED
-            case _:
-                outcome = Outcome.SKIPPED
-        self._node_ended(position, outcome)
-
-    def _cancelled(self, fact: facts.NodeCancelled) -> None:
-        position = self.graph.index[fact.node]
-        after = _CANCELLED[self.phase[position]]
-        if after == ILLEGAL or fact.index is not None or fact.attempt != self.attempt[position]:
-            raise self._illegal(fact, position)
-        self.phase[position] = after
-        self._node_ended(position, Outcome.CANCELLED)
-
-    def _node_ended(self, position: int, outcome: Outcome) -> None:
-        self.outcome[position] = outcome
-        self.unfinished -= 1
-        if outcome != Outcome.SUCCEEDED:
-            self.troubled = True
-        waiting = self.waiting
-        for dependent in self.graph.nodes[position].dependents:
-            waiting[dependent] -= 1
-            if not waiting[dependent]:
-                self.ready.append(dependent)
-
-    def _cancel_requested(self, fact: facts.CancelRequested) -> None:
-        if self.cancel is None:
-            self.cancel = fact
-        if fact.command:
-            self.commands.add(fact.command)
-
-    def _execution_succeeded(self, fact: facts.ExecutionSucceeded) -> None:
-        if Phase.FAILED in self.phase or self.cancel is not None:
-            raise self._refuse("ExecutionSucceeded, but nodes failed or it was cancelled")
-        self._end("succeeded", fact)
-        self.outputs = bytes(fact.outputs)
-
-    def _execution_failed(self, fact: facts.ExecutionFailed) -> None:
-        if fact.given_up:
-            self.status = "failed"
-        else:
-            self._end("failed", fact)
-        self.given_up = fact.given_up
-        self.error = fact.error
-
-    def _execution_cancelled(self, fact: facts.ExecutionCancelled) -> None:
-        if self.cancel is None:
-            raise self._refuse("ExecutionCancelled, but nobody asked for it")
-        self._end("cancelled", fact)
-
-    def _end(self, status: Status, fact: Fact) -> None:
-        if self.unfinished:
-            raise self._refuse(f"{type(fact).__name__} while {self.unfinished} nodes have not ended")
-        self.status = status
-
+_AFTER_THE_END: Final = (facts.RerunRequested, facts.CommandRefused)
+_ELSEWHERE: Final[dict[Status, tuple[type, ...]]] = {
+    "new": (facts.ExecutionStarted,),
+    "succeeded": _AFTER_THE_END,
+    "failed": _AFTER_THE_END,
+    "cancelled": _AFTER_THE_END,
+}
+"""What may follow where not everything may."""
 
 # Not bound methods: a state that refers to itself would outlive its execution until the garbage collector comes.
-_APPLIERS: Final[Mapping[type, Callable[[State, Any], None]]] = {
-    facts.ExecutionStarted: State._execution_started,
-    facts.NodeExpanded: State._expanded,
-    facts.NodeStarted: State._started,
-    facts.NodeSucceeded: State._succeeded,
-    facts.NodeFailed: State._failed,
-    facts.NodeSkipped: State._skipped,
-    facts.NodeCancelled: State._cancelled,
-    facts.CancelRequested: State._cancel_requested,
-    facts.ExecutionSucceeded: State._execution_succeeded,
-    facts.ExecutionFailed: State._execution_failed,
-    facts.ExecutionCancelled: State._execution_cancelled,
-}
+_APPLIERS: Final = {**applying.APPLIERS, **applying_operations.APPLIERS}
+
+if missing := set(get_args(Fact)) - set(_APPLIERS):
+    raise TypeError(f"nothing applies {missing}")

@@ -10,19 +10,31 @@ from typing import Literal
 import msgspec
 
 from dagengine.events.facts import ErrorInfo
+from dagengine.machine.operations import Cancel, Operation
 
-__all__ = ["AttemptEnded", "Begin", "Cancel", "Evaluated", "Purpose", "Resume", "Stimulus", "TimePassed"]
+__all__ = [
+    "Admitted",
+    "AttemptEnded",
+    "Begin",
+    "Evaluated",
+    "Found",
+    "Operate",
+    "Purpose",
+    "Queued",
+    "Resume",
+    "Stimulus",
+    "TimePassed",
+]
 
-Purpose = Literal["when", "foreach", "args", "outputs"]
+Purpose = Literal["when", "foreach", "args", "cache", "outputs"]
 """What an expression is evaluated for."""
 
 
-class Cancel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Somebody wants the execution to stop. `command` identifies the request; a second delivery changes nothing."""
+class Operate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Somebody asked for something. `command` identifies the request; a second delivery changes nothing."""
 
     at: int
-    author: str = ""
-    reason: str = ""
+    operation: Operation
     command: str = ""
 
 
@@ -35,6 +47,7 @@ class Begin(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: int
     inputs: bytes
     cancel: Cancel | None = None
+    command: str = ""
 
 
 class Resume(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -44,7 +57,10 @@ class Resume(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class AttemptEnded(msgspec.Struct, frozen=True, gc=False):
-    """An attempt ended. `result` is JSON (with `success`); `error` is set otherwise; `elapsed` is in microseconds."""
+    """An attempt ended. `result` is JSON (with `success`); `error` is set otherwise; `elapsed` is in microseconds.
+
+    `retry_after` is how long the other side asked to be left alone, in microseconds: the least wait before a retry.
+    """
 
     at: int
     node: int
@@ -54,17 +70,49 @@ class AttemptEnded(msgspec.Struct, frozen=True, gc=False):
     result: bytes
     error: ErrorInfo | None
     elapsed: int
+    retry_after: int = 0
 
 
 class Evaluated(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The answer to an `Evaluate` command: a JSON value, or an error."""
+    """The answer to an `Evaluate` command: a JSON value, or an error. `serial` is that of the question."""
 
     at: int
     purpose: Purpose
     node: int
     index: int
+    serial: int
     value: bytes
     error: ErrorInfo | None = None
+
+
+class Queued(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An `Admit` has to wait: there is no room in `pool`, or attempts begin too often for `rate`."""
+
+    at: int
+    node: int
+    index: int
+    pool: str = ""
+    rate: str = ""
+
+
+class Admitted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The answer to an `Admit` command: the attempt may begin."""
+
+    at: int
+    node: int
+    index: int
+    attempt: int
+
+
+class Found(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The answer to a `Lookup` command: the JSON result and the execution that found it, or None."""
+
+    at: int
+    node: int
+    index: int
+    serial: int
+    result: bytes | None
+    execution: str = ""
 
 
 class TimePassed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -73,4 +121,4 @@ class TimePassed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: int
 
 
-Stimulus = AttemptEnded | Evaluated | TimePassed | Cancel | Begin | Resume
+Stimulus = AttemptEnded | Evaluated | Admitted | Queued | Found | TimePassed | Operate | Begin | Resume

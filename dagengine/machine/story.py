@@ -35,6 +35,9 @@ def of_unit(state: State, position: int, index: int | None) -> str:
     waited_for = [state.graph.nodes[needed].id for needed in node.dependencies if state.phase[needed] not in FINAL]
     if waited_for:
         known.append(f"waits for {', '.join(waited_for[:_NAMED])}{', …' if len(waited_for) > _NAMED else ''}")
+    if key in state.waits:
+        wait = state.waits[key]
+        known.append(f"waits for {wait.kind}" + (f" '{wait.name}'" if wait.name else ""))
     if items is not None:
         known.append(_of_items(state, position))
     unit = node.id if index is None else f"{node.id}[{index}]"

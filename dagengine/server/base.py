@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from dagengine.driver.local_gate import LocalGate
+from dagengine.driver.results import KnownResults
 from dagengine.events.facts import Fact
 from dagengine.executors.base import LogSink
 from dagengine.graph import Graph
 from dagengine.journal.base import Journal
+from dagengine.machine.operations import Operation
 from dagengine.spec.model import Document
 
 __all__ = ["Engine", "Run"]
@@ -23,14 +26,21 @@ class Run(Protocol):
     def resume(self, facts: Sequence[Fact], /) -> None:
         """Go on from committed history, which the journal holds already."""
 
-    def cancel(self, *, author: str, reason: str, command: str) -> None:
-        """Ask the execution to stop. Idempotent per `command`."""
+    @property
+    def only_waits(self) -> bool:
+        """Whether nothing of it is under way: it may as well wait elsewhere."""
+
+    def operate(self, operation: Operation, *, command: str) -> None:
+        """Do what somebody asks for. Idempotent per `command`."""
 
     def stop(self) -> None:
         """Abandon everything at once and append no more."""
 
     async def wait(self) -> None:
-        """Return when the last fact is committed, or after `stop`. Raises what the execution broke down of."""
+        """Return when the last fact is committed, or after `stop`. Raises what the execution broke down of.
+
+        An execution that went on after its end has another last fact: call it again.
+        """
 
 
 class Engine(Protocol):
@@ -40,11 +50,29 @@ class Engine(Protocol):
     def executors(self) -> Sequence[str]:
         """Types of the nodes that it can run."""
 
+    @property
+    def gate(self) -> LocalGate:
+        """Where its attempts ask for room: the host attaches the pools over the whole system there."""
+
     def missing(self, document: Document, /) -> Sequence[str]:
         """Why it cannot run a workflow, for people; empty when it can."""
 
-    def open(self, graph: Graph, /, *, execution: str, journal: Journal, seed: int, log: LogSink | None = None) -> Run:
-        """Make an execution ready to start or to resume."""
+    def open(
+        self,
+        graph: Graph,
+        /,
+        *,
+        execution: str,
+        journal: Journal,
+        seed: int,
+        log: LogSink | None = None,
+        results: KnownResults | None = None,
+        priority: int | None = None,
+    ) -> Run:
+        """Make an execution ready to start or to resume.
+
+        `results` is where nodes with `cache` look. `priority` replaces that of its workflow.
+        """
 
     def release(self, execution: str, /) -> None:
         """Forget what `open` kept for an execution."""

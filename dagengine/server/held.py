@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+from dagengine.events import facts
 from dagengine.journal.session import Budget, SessionJournal
 from dagengine.server.base import Run
 from dagengine.server.logs import LogBuffer
 from dagengine.server.outbox import Outbox
 from dagengine.wire.v1 import session_pb2
 
-__all__ = ["HeldExecution"]
+__all__ = ["HeldExecution", "has_ended"]
 
 
 class HeldExecution:
@@ -25,10 +27,14 @@ class HeldExecution:
         self.session_number = 0
         self.run: Run | None = None
         self.watcher: asyncio.Task[None] | None = None
+        self.stopped = False
+        """Whether it was stopped here before its end, to be handed back."""
         self.log = LogBuffer(self._logs_ready)
         self.journal = SessionJournal(
             epoch=start.epoch, committed=start.history, budget=budget, on_ready=self._facts_ready
         )
+        self._moved = asyncio.Event()
+        self.journal.on_commit(self._moved.set)
 
     @property
     def epoch(self) -> int:
@@ -39,6 +45,11 @@ class HeldExecution:
     def active(self) -> bool:
         """Whether it takes up capacity: its last fact is not made yet."""
         return not self.journal.ended
+
+    @property
+    def only_waits(self) -> bool:
+        """Whether nothing of it is under way: it may as well wait elsewhere."""
+        return self.run is not None and self.run.only_waits
 
     def attach(self, outbox: Outbox, session_number: int) -> None:
         """Answer to another session from now on."""
@@ -52,6 +63,25 @@ class HeldExecution:
     def detach(self) -> None:
         """Its session is gone: keep what is not acknowledged until another one comes."""
         self.outbox = None
+
+    def stop(self) -> None:
+        """Stop the run; the facts that it has made are still sent."""
+        self.stopped = True
+        self._moved.set()
+        if self.run is not None:
+            self.run.stop()
+
+    async def end(self) -> None:
+        """Return when the execution has ended and all of it is committed, or once it is stopped. Raises what broke it.
+
+        Its last fact may be followed by others: somebody has it go on, or is told that it cannot.
+        """
+        assert self.run is not None  # noqa: S101 - only executions with a run are waited for
+        await self.run.wait()
+        while self.journal.unacknowledged and not self.stopped:
+            self._moved.clear()
+            await self._moved.wait()
+            await self.run.wait()
 
     def close(self) -> None:
         """Stop the run and forget the facts. Log lines that are on their way still go out."""
@@ -72,3 +102,10 @@ class HeldExecution:
     def _logs_ready(self) -> None:
         if self.outbox is not None:
             self.outbox.logs(self)
+
+
+def has_ended(journal: Sequence[facts.Fact]) -> bool:
+    """Whether a journal has ended, and does not go on after that."""
+    turns = (*facts.TERMINAL, facts.RerunRequested)
+    turn = next((fact for fact in reversed(journal) if isinstance(fact, turns)), None)
+    return isinstance(turn, facts.TERMINAL)

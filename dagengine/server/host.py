@@ -11,7 +11,6 @@ runs on: effects wait for commits by themselves, and facts are kept until somebo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Final
@@ -23,11 +22,14 @@ from dagengine.errors import JournalError, WireError
 from dagengine.events import facts as codec
 from dagengine.graph import Graph
 from dagengine.journal.session import Budget
+from dagengine.machine import operations
 from dagengine.server.base import Engine
 from dagengine.server.documents import Documents
-from dagengine.server.held import HeldExecution
+from dagengine.server.gate import SessionGate
+from dagengine.server.held import HeldExecution, has_ended
 from dagengine.server.outbox import Outbox
-from dagengine.server.session import Session
+from dagengine.server.results import SessionResults
+from dagengine.server.session import Session, expect
 from dagengine.wire import handshake, limits
 from dagengine.wire.v1 import session_pb2
 
@@ -37,15 +39,11 @@ log = structlog.get_logger(__name__)
 
 Refusal = session_pb2.Refusal
 
+LOOK_SECONDS: Final = 0.2
+"""How often a drain looks whether what is left only waits: nothing else tells."""
+
 FLUSH_SECONDS: Final = 2.0
 """How long the facts of executions that are handed back may take to be acknowledged."""
-
-
-class _Command(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload of a Delivery."""
-
-    author: str = ""
-    reason: str = ""
 
 
 class Host:
@@ -75,6 +73,8 @@ class Host:
         self._budget = budget or Budget()
         self._incarnation = secrets.token_hex(8)
         self._documents = Documents()
+        self._gate = SessionGate(engine.gate)
+        self._results = SessionResults(self._outbox_of)
         self._held: dict[str, HeldExecution] = {}
         self._sessions: dict[int, Session] = {}
         self._opened = 0
@@ -109,9 +109,9 @@ class Host:
         self._opening += 1
         try:
             opening = handshake.EngineSide(self._token)
-            first = await _expect(incoming, "hello")
+            first = await expect(incoming, "hello")
             yield session_pb2.EngineMessage(challenge=opening.challenge(first.hello))
-            opening.verify((await _expect(incoming, "proof")).proof)
+            opening.verify((await expect(incoming, "proof")).proof)
         finally:
             self._opening -= 1
         self._opened += 1
@@ -143,6 +143,9 @@ class Host:
 
     def _end_session(self, session: Session) -> None:
         del self._sessions[session.number]
+        self._changed.set()
+        self._gate.left(session.outbox)
+        self._results.left(session.outbox)
         session.outbox.close()
         for held in self._held.values():
             if held.outbox is session.outbox:
@@ -158,6 +161,7 @@ class Host:
             capacity=self.capacity,
             draining=self.draining,
             held=[held.to_held() for held in self._held.values()],
+            pools=self._gate.own_pools(),
         )
 
     def _load(self) -> session_pb2.Load:
@@ -166,12 +170,15 @@ class Host:
             capacity=self.capacity,
             draining=self.draining,
             unacknowledged=self.unacknowledged,
+            pools=self._gate.own_pools(),
         )
 
     # --- commands ---
 
     def _obey(self, session: Session, message: session_pb2.OrchestratorMessage) -> None:
-        """Take the fields of a message in the order of their numbers."""
+        """Take the fields of a message in the order of their numbers, but before all else what pools there are."""
+        if message.HasField("shared_pools"):
+            self._gate.announce(session.outbox, message.shared_pools.names)
         for drop in message.drops:
             held = self._held.get(drop.execution)
             if held is not None and drop.epoch >= held.epoch:
@@ -190,6 +197,13 @@ class Host:
             held = self._held.get(resend.execution)
             if held is not None:
                 held.journal.resend(resend.epoch, resend.from_seq)
+        for grant in message.pool_grants:
+            self._gate.grant(session.outbox, grant.tickets)
+        self._results.answered(message.result_answers)
+
+    def _outbox_of(self, execution: str) -> Outbox | None:
+        held = self._held.get(execution)
+        return None if held is None else held.outbox
 
     def _adopt(self, session: Session, adopt: session_pb2.Adopt) -> None:
         held = self._held.get(adopt.execution)
@@ -263,35 +277,47 @@ class Host:
         return None
 
     def _run(self, session: Session, start: session_pb2.Start, graph: Graph, history: list[bytes]) -> None:
+        facts = [codec.decode(fact) for fact in history]
         held = HeldExecution(start, budget=self._budget)
         held.attach(session.outbox, session.number)
         self._held[held.execution] = held
         try:
             run = held.run = self._engine.open(
-                graph, execution=held.execution, journal=held.journal, seed=start.seed, log=held.log
+                graph,
+                execution=held.execution,
+                journal=held.journal,
+                seed=start.seed,
+                log=held.log,
+                results=self._results,
+                priority=start.priority,
             )
-            if history:
-                run.resume([codec.decode(fact) for fact in history])
+            if facts:
+                run.resume(facts)
             else:
                 run.start(start.inputs)
         except BaseException:
             self._forget(held)
             raise
-        held.watcher = asyncio.create_task(self._watch(held), name=f"watch-{held.execution}")
+        # One that has ended is given to an engine for what is asked of it: that comes next, and must find it here.
+        if not has_ended(facts):
+            self._begin_to_watch(held)
         self._report()
+
+    def _begin_to_watch(self, held: HeldExecution) -> None:
+        if held.watcher is None:
+            held.watcher = asyncio.create_task(self._watch(held), name=f"watch-{held.execution}")
 
     def _deliver(self, delivery: session_pb2.Delivery) -> None:
         held = self._held.get(delivery.execution)
         if held is None or held.run is None:
             return  # it will be delivered again to whoever holds the execution
-        if delivery.kind != "cancel":
-            log.warning("delivery_not_understood", execution=delivery.execution, kind=delivery.kind)
-            return
         try:
-            command = msgspec.json.decode(delivery.payload or b"{}", type=_Command)
-        except msgspec.MsgspecError as exc:
-            raise WireError(f"the payload of delivery {delivery.id} cannot be read: {exc}") from exc
-        held.run.cancel(author=command.author, reason=command.reason, command=delivery.id)
+            operation = operations.decode(delivery.payload)
+        except msgspec.MsgspecError as exc:  # of another release perhaps; the others of this session can be obeyed
+            log.warning("delivery_not_understood", execution=delivery.execution, command=delivery.id, error=str(exc))
+            return
+        held.run.operate(operation, command=delivery.id)
+        self._begin_to_watch(held)
 
     def _ack(self, ack: session_pb2.Ack) -> None:
         held = self._held.get(ack.execution)
@@ -308,9 +334,8 @@ class Host:
 
     async def _watch(self, held: HeldExecution) -> None:
         """Forget an execution once all of it is committed, or once it broke down."""
-        assert held.run is not None  # noqa: S101 - only executions with a run are watched
         try:
-            await held.run.wait()
+            await held.end()
         except Exception as exc:
             log.exception("execution_broke", execution=held.execution)
             if held.outbox is not None:
@@ -324,7 +349,7 @@ class Host:
                 )
             self._forget(held)
         else:
-            if held.journal.settled:
+            if not held.stopped:
                 self._forget(held)
 
     def _forget(self, held: HeldExecution) -> None:
@@ -349,11 +374,10 @@ class Host:
         self.draining = True
         self._report()
         log.info("drain_began", held=len(self._held), seconds=timeout)
-        await self._until(lambda: not self._held, timeout)
+        await self._until(lambda: all(held.only_waits for held in self._held.values()), timeout)
         left = list(self._held.values())
         for held in left:
-            if held.run is not None:
-                held.run.stop()
+            held.stop()
         await self._until(lambda: not any(held.journal.unacknowledged for held in left), FLUSH_SECONDS)
         for held in left:
             if held.outbox is not None:
@@ -364,6 +388,8 @@ class Host:
             self._forget(held)
         log.info("drain_ended", handed_back=len(left))
         self.close()
+        # Whoever takes this engine away next must not cut off what tells where its executions go.
+        await self._until(lambda: not self._sessions, FLUSH_SECONDS)
 
     def close(self) -> None:
         """Stop everything. Sessions still send what they have to, and end."""
@@ -374,26 +400,11 @@ class Host:
             session.outbox.close()
 
     async def _until(self, condition: Callable[[], bool], timeout: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while not condition():
-                    self._changed.clear()
-                    await self._changed.wait()
-
-
-async def _expect(
-    incoming: AsyncIterator[session_pb2.OrchestratorMessage], field: str
-) -> session_pb2.OrchestratorMessage:
-    """The next message, which must hold `field`."""
-    try:
-        async with asyncio.timeout(limits.OPENING_SECONDS):
-            message = await anext(incoming)
-    except StopAsyncIteration:
-        raise WireError(f"the orchestrator left before its {field}") from None
-    except TimeoutError as exc:
-        raise WireError(f"no {field} came within {limits.OPENING_SECONDS:g} s") from exc
-    if (size := message.ByteSize()) > limits.OPENING_BYTES:
-        raise WireError(f"the orchestrator's {field} takes {size:,} bytes; at most {limits.OPENING_BYTES:,} are read")
-    if not message.HasField(field):
-        raise WireError(f"the orchestrator should have sent its {field}")
-    return message
+        """Wait for a condition, for up to `timeout` seconds. Looked at when something has changed, and now and then."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while not condition() and (left := until - loop.time()) > 0:
+            self._changed.clear()
+            look = loop.call_later(min(left, LOOK_SECONDS), self._changed.set)
+            await self._changed.wait()
+            look.cancel()

@@ -15,7 +15,7 @@ from dagengine.server.logs import LogBuffer
 from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
 
-__all__ = ["Outbox", "Source"]
+__all__ = ["Outbox", "PoolSource", "Source"]
 
 
 class Source(Protocol):
@@ -38,6 +38,13 @@ class Source(Protocol):
         """That of the session that it answers to now."""
 
 
+class PoolSource(Protocol):
+    """What has something to say about pools (`dagengine.server.gate.SessionGate`)."""
+
+    def compose(self, message: session_pb2.EngineMessage, /) -> None:
+        """Put all of it into a message."""
+
+
 class Outbox:
     """The outgoing half of one session. `load()` gives the report that messages carry when it has changed."""
 
@@ -48,6 +55,8 @@ class Outbox:
         # Dicts are queues here that hold each execution once.
         self._facts: dict[str, Source] = {}
         self._logs: dict[str, Source] = {}
+        self._pools: PoolSource | None = None
+        self._lookups: list[session_pb2.ResultLookup] = []
         self._wake = asyncio.Event()
         self._closed = False
         self._tick: asyncio.TimerHandle | None = None
@@ -66,6 +75,16 @@ class Outbox:
     def refuse(self, refusal: session_pb2.Refusal) -> None:
         """Send a refusal."""
         self._refusals.append(refusal)
+        self._wake.set()
+
+    def pools(self, source: PoolSource, /) -> None:
+        """`source` has something to say about pools."""
+        self._pools = source
+        self._wake.set()
+
+    def look_up(self, lookup: session_pb2.ResultLookup) -> None:
+        """Ask for a result that was found before."""
+        self._lookups.append(lookup)
         self._wake.set()
 
     def report(self) -> None:
@@ -98,12 +117,17 @@ class Outbox:
         self._add_facts(message, limits.BATCH_BYTES - limits.BATCH_BYTES // 4 + room)
         message.refusals.extend(self._refusals)
         self._refusals.clear()
+        if self._pools is not None:
+            self._pools.compose(message)
+            self._pools = None
+        message.result_lookups.extend(self._lookups)
+        self._lookups.clear()
         load = self._load()
         if load != self._reported:
             message.load.CopyFrom(load)
             self._reported = load
             return message
-        return message if message.logs or message.facts or message.refusals else None
+        return message if message.ListFields() else None
 
     def _add_logs(self, message: session_pb2.EngineMessage, room: int) -> int:
         """Add lines up to `room` bytes; what is left of it."""

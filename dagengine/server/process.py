@@ -14,6 +14,7 @@ import structlog
 
 from dagengine import configuration
 from dagengine.app import DAGEngine
+from dagengine.executors.secrets import EngineSecrets
 from dagengine.server import functions, lifetime
 from dagengine.server.host import Host
 from dagengine.server.security import Identity, check_exposure
@@ -42,10 +43,17 @@ async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> No
     check_exposure(settings.host, token=token, identity=identity)
     engine = DAGEngine(
         functions=functions.load(settings.engine_python_modules),
+        python_allow=settings.engine_python_allow,
+        python_workers=settings.engine_python_workers,
         lua=settings.lua_isolation,
         lua_memory=settings.lua_memory << 20,
         lua_workers=settings.lua_workers,
         lua_cpu=settings.lua_cpu,
+        shell=settings.shell_limits() or False,
+        shell_env=settings.engine_shell_env,
+        http=settings.http_policy() or False,
+        secrets=EngineSecrets(settings.engine_secrets_dir),
+        pools=settings.engine_pools,
     )
     host = Host(
         engine,

@@ -1,12 +1,16 @@
-"""What a host knows of one orchestrator that it is in session with."""
+"""What a host knows of one orchestrator that it is in session with, and what it waits for in the opening."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 from dagengine.errors import WireError
 from dagengine.server.outbox import Outbox
+from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
 
-__all__ = ["Session"]
+__all__ = ["Session", "expect"]
 
 
 class Session:
@@ -44,3 +48,21 @@ class Session:
     def refuse(self, execution: str, epoch: int, reason: session_pb2.Refusal.Reason, message: str) -> None:
         """Tell the orchestrator that an execution will not run here."""
         self.outbox.refuse(session_pb2.Refusal(execution=execution, epoch=epoch, reason=reason, message=message))
+
+
+async def expect(
+    incoming: AsyncIterator[session_pb2.OrchestratorMessage], field: str
+) -> session_pb2.OrchestratorMessage:
+    """The next message, which must hold `field`."""
+    try:
+        async with asyncio.timeout(limits.OPENING_SECONDS):
+            message = await anext(incoming)
+    except StopAsyncIteration:
+        raise WireError(f"the orchestrator left before its {field}") from None
+    except TimeoutError as exc:
+        raise WireError(f"no {field} came within {limits.OPENING_SECONDS:g} s") from exc
+    if (size := message.ByteSize()) > limits.OPENING_BYTES:
+        raise WireError(f"the orchestrator's {field} takes {size:,} bytes; at most {limits.OPENING_BYTES:,} are read")
+    if not message.HasField(field):
+        raise WireError(f"the orchestrator should have sent its {field}")
+    return message

@@ -1,4 +1,4 @@
-"""Checks of single values that need more than a pattern: the version, the time zone, the path of the HTTP trigger.
+"""Checks of single values that need more than a pattern: version, time zone, path of the HTTP trigger, secrets.
 
 Called by `document`. Whether a cron schedule can be read is checked by the layer that owns the cron library.
 """
@@ -31,6 +31,10 @@ def findings(outline: Outline) -> Iterator[Finding]:
     if isinstance(path, str) and path.startswith("/") and any(step in ("", ".", "..") for step in path.split("/")[1:]):
         message = f"{show(path)} has an empty step, '.' or '..' in it"
         yield Finding(("spec", "triggers", "http", "path"), message)
+    secrets = outline.secrets or ()
+    for place, name in enumerate(secrets):
+        if isinstance(name, str) and name in secrets[:place]:
+            yield Finding(("spec", "configuration", "secrets", place), f"{name!r} is listed twice")
 
 
 def _not_a_version(text: str) -> str:

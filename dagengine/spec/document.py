@@ -13,7 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pydantic import ValidationError
 
 from dagengine.errors import Problem, SpecError
-from dagengine.spec import details, input_schema, older_spelling, outline, scope, shape, text, topology
+from dagengine.spec import (
+    details,
+    executor_details,
+    input_schema,
+    node_details,
+    older_spelling,
+    outline,
+    scope,
+    shape,
+    text,
+    topology,
+)
 from dagengine.spec.model import Document
 from dagengine.spec.outline import Outline
 from dagengine.spec.path import Finding, Path, format_path, parse_path
@@ -87,7 +98,7 @@ def _checked(parsed: Source, source: str, checks: Sequence[Check]) -> Document:
 def _across(sketch: Outline, parsed: Source) -> list[Finding]:
     """What is wrong between the parts of the document."""
     found = [*topology.findings(sketch, lambda path: _where(parsed, path)), *details.findings(sketch)]
-    found += scope.findings(sketch)
+    found += [*node_details.findings(sketch), *executor_details.findings(sketch), *scope.findings(sketch)]
     if sketch.inputs:
         path: Path = ("spec", "inputs")
         wrong, validators = input_schema.findings(sketch.inputs, path)

@@ -23,7 +23,8 @@ from dagengine.spec.lua_tokens import Token
 
 __all__ = ["Code", "Mention", "References", "Text", "parse_template", "references"]
 
-_ROOTS: Final = ("nodes", "inputs", "item", "index")
+_VALUES: Final = ("item", "index", "key", "execution", "response")
+_ROOTS: Final = ("nodes", "inputs", *_VALUES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class References:
     """What a piece of Lua reads of what is in scope.
 
     `dynamic_nodes` and `dynamic_inputs`: it reads some by a name that only running it can tell (`nodes[name]`,
-    `pairs(nodes)`). `item` and `index`: it reads them.
+    `pairs(nodes)`). `item`, `index`, `key`, `execution` and `response`: it reads them.
     """
 
     nodes: frozenset[str] = frozenset()
@@ -55,6 +56,9 @@ class References:
     dynamic_inputs: bool = False
     item: bool = False
     index: bool = False
+    key: bool = False
+    execution: bool = False
+    response: bool = False
     mentions: tuple[Mention, ...] = ()
 
 
@@ -154,7 +158,7 @@ class _Reader:
         for at, token in enumerate(self._tokens):
             if token.kind != "name" or token.value not in _ROOTS or not self._is_variable(at):
                 continue
-            if token.value in ("item", "index"):
+            if token.value in _VALUES:
                 self._read.add(token.value)
             else:
                 self._access(at, "nodes" if token.value == "nodes" else "inputs")
@@ -164,9 +168,8 @@ class _Reader:
             inputs=frozenset(mention.name for mention in mentions if mention.root == "inputs"),
             dynamic_nodes="nodes" in self._dynamic or "nodes" in declared,
             dynamic_inputs="inputs" in self._dynamic or "inputs" in declared,
-            item="item" in self._read - declared,
-            index="index" in self._read - declared,
             mentions=mentions,
+            **dict.fromkeys(self._read - declared, True),
         )
 
     def _token(self, at: int) -> Token:

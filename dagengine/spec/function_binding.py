@@ -19,9 +19,18 @@ _CONTEXT = "context"
 
 
 def arguments(
-    function: Callable[..., Any], *, given: Mapping[str, object], dependencies: Collection[str], inputs: Iterable[str]
+    function: Callable[..., Any],
+    *,
+    given: Mapping[str, object],
+    nodes: Collection[str],
+    inputs: Iterable[str],
+    extra: Collection[str] = (),
 ) -> tuple[dict[str, object], list[str]]:
-    """The `args` of a python executor, and what is wrong between the function and what there is to give it."""
+    """The `args` of a python executor, and what is wrong between the function and what there is to give it.
+
+    `nodes` are those whose results the node may read, `extra` the names that are in scope at this node only.
+    """
+    inputs = frozenset(inputs)
     bound: dict[str, object] = dict(given)
     wrong: list[str] = []
     open_ended = False
@@ -33,7 +42,7 @@ def arguments(
             wrong.append(f"parameter {name!r} is positional-only; arguments are given by name")
         elif name in bound or name == _CONTEXT:
             continue
-        elif (source := _source(name, dependencies, inputs)) is not None:
+        elif (source := _source(name, nodes, inputs, extra)) is not None:
             bound[name] = source
         elif parameter.default is parameter.empty:
             wrong.append(
@@ -51,16 +60,18 @@ def named_nodes(function: Callable[..., Any], nodes: Collection[str], *, given: 
     return list(dict.fromkeys(node for node in found if node is not None))
 
 
-def _source(name: str, dependencies: Collection[str], inputs: Iterable[str]) -> object:
+def _source(name: str, nodes: Collection[str], inputs: Collection[str], extra: Collection[str]) -> object:
     """The template whose value a parameter gets, or None."""
-    node = _node(name, dependencies)
+    node = _node(name, nodes)
     if node is not None:
         return _read("nodes", node)
     if name == "nodes":
-        return {dependency: _read("nodes", dependency) for dependency in dependencies}
+        return {node: _read("nodes", node) for node in nodes}
     if name in _SCOPE:
         return f"{{{{ {name} }}}}"
-    return _read("inputs", name) if name in inputs else None
+    if name in inputs:
+        return _read("inputs", name)
+    return f"{{{{ {name} }}}}" if name in extra else None
 
 
 def _node(name: str, nodes: Collection[str]) -> str | None:

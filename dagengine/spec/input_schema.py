@@ -1,4 +1,4 @@
-"""The JSON Schemas of `spec.inputs`: whether they are schemas, and validators made of them.
+"""The JSON Schemas of `spec.inputs` and of the payloads of signals: whether they are schemas, and validators of them.
 
 JSON Schema 2020-12, with what would make checking a value dangerous left out: references to anything but
 `#` and `#/…` of the same schema, recursion, `$id` and its relatives, schemas that unfold without bounds, patterns that
@@ -18,7 +18,7 @@ from dagengine.spec.explanation import FORMATS, explained
 from dagengine.spec.path import Finding, Path
 from dagengine.spec.suggestion import did_you_mean
 
-__all__ = ["InputValidator", "findings", "misfits", "validator"]
+__all__ = ["InputValidator", "findings", "findings_of_payload", "misfits", "validator"]
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _MAX_UNFOLDED: Final = 10_000
@@ -86,6 +86,12 @@ def findings(inputs: Mapping[str, object], path: Path) -> tuple[list[Finding], d
     return found, validators
 
 
+def findings_of_payload(schema: dict[str, Any], path: Path) -> tuple[list[Finding], InputValidator | None]:
+    """What is wrong with the schema of a signal's payload, and a validator of it when nothing is."""
+    wrong = _schema_findings(schema, path)
+    return wrong, None if wrong else validator(schema)
+
+
 def misfits(
     values: object, schemas: Mapping[str, object], validators: Mapping[str, InputValidator], path: Path
 ) -> list[Finding]:
@@ -130,8 +136,8 @@ def _against_draft(schema: dict[str, Any], path: Path) -> Iterator[Finding]:
         if keyword == "type" and isinstance(given, str):
             yield Finding(error.path, f"unknown type {given!r}{did_you_mean(given, _TYPES) or _one_of(_TYPES)}")
         elif keyword == "required" and isinstance(given, bool):
-            message = "an input is required unless it has a `default`; inside a mapping, `required` is a list of names"
-            yield Finding(error.path, message)
+            an_input = "an input is required unless it has a `default`; " if path[1:2] == ("inputs",) else ""
+            yield Finding(error.path, f"{an_input}inside a mapping, `required` is a list of names")
         else:
             yield error
 
@@ -194,7 +200,7 @@ class _Walk:
     def _look(self, schema: dict[str, Any], path: Path) -> None:
         for keyword in _REFUSED:
             if keyword in schema:
-                self._found.append(Finding((*path, keyword), f"{keyword!r} is not supported in the schema of an input"))
+                self._found.append(Finding((*path, keyword), f"{keyword!r} is not supported in a schema here"))
         if schema.get("$schema", DRAFT) not in (DRAFT, DRAFT + "#"):
             self._found.append(Finding((*path, "$schema"), f"only JSON Schema 2020-12 is supported ({DRAFT})"))
         name = schema.get("format")

@@ -24,14 +24,15 @@ _DEFAULT_ERROR_ATTEMPTS: Final = 3
 def modernized(document: dict[str, object]) -> tuple[dict[str, object], list[Finding]]:
     """The document without older spellings, and what was wrong with them. `document` is not changed."""
     spec = document.get("spec")
-    nodes = spec.get("nodes") if isinstance(spec, dict) else None
-    if not isinstance(spec, dict) or not isinstance(nodes, list):
-        return document, []
-    if not any(isinstance(node, dict) and "metadata" in node for node in nodes):
+    if not isinstance(spec, dict):
         return document, []
     findings: list[Finding] = []
-    changed = [_node(node, ("spec", "nodes", index), findings) for index, node in enumerate(nodes)]
-    return {**document, "spec": {**spec, "nodes": changed}}, findings
+    changed: dict[str, object] = {}
+    for group in ("nodes", "on_exit"):
+        nodes = spec.get(group)
+        if isinstance(nodes, list) and any(isinstance(node, dict) and "metadata" in node for node in nodes):
+            changed[group] = [_node(node, ("spec", group, place), findings) for place, node in enumerate(nodes)]
+    return ({**document, "spec": {**spec, **changed}} if changed else document), findings
 
 
 def _node(node: object, path: Path, findings: list[Finding]) -> object:

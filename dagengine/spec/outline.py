@@ -9,42 +9,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from dagengine.spec.path import Path
 
-__all__ = ["NodeOutline", "Outline"]
+__all__ = ["Group", "NodeOutline", "Outline", "mapping", "outline", "text"]
+
+Group = Literal["nodes", "on_exit"]
+"""The two lists of nodes in `spec`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOutline:
-    """One entry of `spec.nodes`. `index` is its position there."""
+    """One entry of `spec.nodes` or `spec.on_exit`. `place` is its position there, `index` that in `Outline.nodes`.
+
+    `fields` and `executor` are what the document says, unchecked; `kind` is the type of the executor.
+    """
 
     index: int
+    group: Group
+    place: int
     id: str | None
     dependencies: tuple[tuple[int, str], ...]
-    foreach: str | None
-    when: str | None
-    code: str | None
-    args: Mapping[str, object] | None
+    kind: str | None
+    fields: Mapping[str, object]
+    executor: Mapping[str, object]
 
     @property
     def path(self) -> Path:
-        return ("spec", "nodes", self.index)
+        return ("spec", self.group, self.place)
 
     @property
     def title(self) -> str:
         """How a message names the node."""
         return repr(self.id) if self.id is not None else "this node"
 
+    @property
+    def foreach(self) -> str | None:
+        return text(self.fields.get("foreach"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """The parts of a document that other parts refer to. `inputs` is None when they cannot be understood."""
+    """The parts of a document that other parts refer to. `inputs` is None when they cannot be understood.
+
+    `nodes` are those of `spec.nodes`, then those of `spec.on_exit`. `secrets` are the names in
+    `configuration.secrets`, or None when they cannot be understood.
+    """
 
     nodes: tuple[NodeOutline, ...]
     positions: Mapping[str, int]
     inputs: Mapping[str, object] | None
     outputs: object
+    concurrency: Mapping[str, object]
+    secrets: tuple[object, ...] | None
     cron: Mapping[str, object]
     http: Mapping[str, object]
     version: object
@@ -52,50 +70,57 @@ class Outline:
 
 def outline(document: Mapping[str, object]) -> Outline:
     """The outline of plain values that are meant to be a document."""
-    spec = _mapping(document.get("spec"))
-    entries = spec.get("nodes")
-    nodes = tuple(_node(index, entry) for index, entry in enumerate(entries if isinstance(entries, list) else ()))
+    spec = mapping(document.get("spec"))
+    nodes: list[NodeOutline] = []
+    groups: tuple[Group, ...] = ("nodes", "on_exit")
+    for group in groups:
+        entries = spec.get(group)
+        for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+            nodes.append(_node(len(nodes), group, place, mapping(entry)))
     positions: dict[str, int] = {}
     for node in nodes:
         if node.id is not None:
             positions.setdefault(node.id, node.index)
     inputs = spec.get("inputs", {})
-    triggers = _mapping(spec.get("triggers"))
+    triggers = mapping(spec.get("triggers"))
+    secrets = mapping(spec.get("configuration")).get("secrets", [])
     return Outline(
-        nodes=nodes,
+        nodes=tuple(nodes),
         positions=positions,
         inputs=inputs if isinstance(inputs, dict) else None,
         outputs=spec.get("outputs"),
-        cron=_mapping(triggers.get("cron")),
-        http=_mapping(triggers.get("http")),
-        version=_mapping(document.get("metadata")).get("version"),
+        concurrency=mapping(spec.get("concurrency")),
+        secrets=tuple(secrets) if isinstance(secrets, list) else None,
+        cron=mapping(triggers.get("cron")),
+        http=mapping(triggers.get("http")),
+        version=mapping(document.get("metadata")).get("version"),
     )
 
 
-def _node(index: int, entry: object) -> NodeOutline:
-    fields = _mapping(entry)
-    executor = _mapping(fields.get("executor"))
+def _node(index: int, group: Group, place: int, fields: Mapping[str, object]) -> NodeOutline:
+    executor = mapping(fields.get("executor"))
     dependencies = fields.get("dependencies")
-    kind = executor.get("type")
-    args = executor.get("args")
     return NodeOutline(
         index=index,
-        id=_text(fields.get("id")),
+        group=group,
+        place=place,
+        id=text(fields.get("id")),
         dependencies=tuple(
             (position, name)
             for position, name in enumerate(dependencies if isinstance(dependencies, list) else ())
             if isinstance(name, str)
         ),
-        foreach=_text(fields.get("foreach")),
-        when=_text(fields.get("when")),
-        code=_text(executor.get("code")) if kind == "lua" else None,
-        args=args if isinstance(args, dict) and kind == "python" else None,
+        kind=text(executor.get("type")),
+        fields=fields,
+        executor=executor,
     )
 
 
-def _mapping(value: object) -> Mapping[str, object]:
+def mapping(value: object) -> Mapping[str, object]:
+    """`value` where it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: object) -> str | None:
+def text(value: object) -> str | None:
+    """`value` where it is a text with something in it, else None."""
     return value if isinstance(value, str) and value else None

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from dagengine.spec.duration import Duration, format_duration
 from dagengine.spec.model import Document
+from dagengine.spec.size import Size
 
 __all__ = ["json_schema"]
 
@@ -44,14 +45,23 @@ def json_schema() -> dict[str, Any]:
     schema: dict[str, Any] = _readable(Document.model_json_schema(by_alias=True, mode="validation"))
     parts = schema["$defs"]
     parts["Duration"] = TypeAdapter(Duration).json_schema()
-    for name in ("LuaExecutor", "PythonExecutor"):
-        parts[name]["required"] = ["type", *parts[name]["required"]]
-        del parts[name]["properties"]["type"]["default"]
+    parts["Size"] = TypeAdapter(Size).json_schema()
+    for part in parts.values():
+        if "const" in part.get("properties", {}).get("type", {}):
+            part["required"] = ["type", *part.get("required", ())]
+            del part["properties"]["type"]["default"]
+    parts["ShellExecutor"]["oneOf"] = _one_of("command", "script")
+    parts["WaitExecutor"]["oneOf"] = _one_of("duration", "until", "signal", "approval")
+    parts["Signal"]["properties"]["payload"] = {**parts["Signal"]["properties"]["payload"], "$ref": _DRAFT}
     parts["Metadata"]["properties"]["version"]["pattern"] = _VERSION
     parts["Spec"]["properties"]["inputs"]["additionalProperties"] = _INPUT
     parts["Node"]["properties"]["metadata"] = _OLDER
     parts["Node"]["allOf"] = [_not_both("timeout", "timeout"), _not_both("retry", "retries")]
     return {"$schema": _DRAFT, "$id": _ID, "title": "Workflow", **schema}
+
+
+def _one_of(*fields: str) -> list[dict[str, Any]]:
+    return [{"required": [field]} for field in fields]
 
 
 def _not_both(newer: str, older: str) -> dict[str, Any]:
@@ -60,7 +70,10 @@ def _not_both(newer: str, older: str) -> dict[str, Any]:
 
 
 def _readable(value: Any) -> Any:
-    """Without what pydantic adds for others: titles made of field names, discriminators, durations spelt out."""
+    """Without what pydantic adds for others: titles made of field names, discriminators, durations and sizes spelt out.
+
+    A mapping whose names have a pattern has no others.
+    """
     if isinstance(value, list):
         return [_readable(item) for item in value]
     if not isinstance(value, dict):
@@ -68,7 +81,10 @@ def _readable(value: Any) -> Any:
     if value.get("anyOf") == TypeAdapter(Duration).json_schema()["anyOf"]:
         default = {"default": format_duration(value["default"])} if "default" in value else {}
         return {"$ref": "#/$defs/Duration", "description": value["description"], **default}
-    return {
+    if value.get("anyOf") == TypeAdapter(Size).json_schema()["anyOf"]:
+        return {"$ref": "#/$defs/Size"}
+    closed = {"additionalProperties": False} if "patternProperties" in value else {}
+    return closed | {
         key: _readable(item)
         for key, item in value.items()
         if key != "discriminator" and not (key == "title" and isinstance(item, str))

@@ -12,28 +12,42 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from dagengine.spec import model
+from dagengine.spec import executors, model
 from dagengine.spec.path import Finding, Path
 from dagengine.spec.plain import describe, show
+from dagengine.spec.size import format_size
 from dagengine.spec.suggestion import did_you_mean
 
 __all__ = ["repaired", "validated"]
 
 _AVAILABLE: Final[Mapping[str, type[BaseModel]]] = {
-    "lua": model.LuaExecutor,
-    "python": model.PythonExecutor,
+    "lua": executors.LuaExecutor,
+    "python": executors.PythonExecutor,
+    "shell": executors.ShellExecutor,
+    "http": executors.HTTPExecutor,
+    "wait": executors.WaitExecutor,
 }
-_PLANNED: Final = ("agent", "container", "http", "shell", "wait", "wasm", "workflow")
+_CREDENTIALS: Final[Mapping[str, type[BaseModel]]] = {
+    "bearer": executors.BearerAuth,
+    "basic": executors.BasicAuth,
+    "header": executors.HeaderAuth,
+}
+_PLANNED: Final = ("agent", "container", "wasm", "workflow")
 _RESERVED: Final = {
-    "secrets": "secrets are not supported in this version; remove the entry",
     "kubernetes": "settings for Kubernetes are not supported in this version; remove the entry",
 }
+_SIZES: Final = ("memory", "output")
 _WORDS_OF_PATTERNS: Final = {
     r"^[a-zA-Z0-9_-]+$": "only letters, digits, '-' and '_' are allowed",
     r"^/[A-Za-z0-9_\-./]*$": "expected a path such as /trigger/name, of letters, digits, '-', '_', '.' and '/'",
-    r"^[A-Za-z0-9_-][A-Za-z0-9_.@+-]*$": "expected the name of a function, of letters, digits and any of _ - . @ +",
+    r"^[A-Za-z0-9_-][A-Za-z0-9_.@+:-]*$": "expected the name of a function, of letters, digits and any of _ - . @ + :",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "expected the name of an environment variable, of letters, digits and '_'",
+    r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$": "expected the name of a module, such as rows or shop.rows",
+    r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": "expected the name of a header, such as X-Request-Id",
+    r"^(/([^~/]|~[01])*)*$": "expected a JSON pointer such as /items/0/name, or '' for all of it",
 }
 _STAND_IN: Final = {"executor": {"type": "lua", "code": "return nil"}}
+_EMPTY: Final[Mapping[str, tuple[object, ...]]] = {"nodes": ({"id": "stand-in", **_STAND_IN},), "on_exit": ()}
 
 
 def validated(value: Mapping[str, object]) -> tuple[model.Document | None, list[Finding]]:
@@ -47,31 +61,34 @@ def validated(value: Mapping[str, object]) -> tuple[model.Document | None, list[
         path = _path(error["loc"])
         if not (error["type"] == "too_short" and error["input"]):
             findings.append(_finding(path, error, value))
-    return None, findings
+    return None, list(dict.fromkeys(findings))
 
 
 def repaired(value: Mapping[str, object], findings: list[Finding]) -> model.Document | None:
     """A document in which harmless values stand in for every part that `findings` complain about.
 
-    For checks of the parts that are right. Positions in `spec.nodes` stay as they are. None when too little is left.
+    For checks of the parts that are right. Positions in both lists of nodes stay as they are. None when too little is
+    left.
     """
     spec = value.get("spec")
     spec = dict(spec) if isinstance(spec, dict) else {}
-    nodes = spec.get("nodes")
-    nodes = list(nodes) if isinstance(nodes, list) and nodes else [{"id": "stand-in", **_STAND_IN}]
+    groups: dict[str, list[object]] = {}
+    for group, empty in _EMPTY.items():
+        nodes = spec.pop(group, None)
+        groups[group] = list(nodes) if isinstance(nodes, list) and nodes else list(empty)
     metadata = value.get("metadata")
     metadata = dict(metadata) if isinstance(metadata, dict) else {}
     for path, _ in findings:
         match path:
-            case ("spec", "nodes", int(index), *rest) if index < len(nodes):
-                nodes[index] = _repaired_node(nodes[index], rest[0] if rest else None)
-            case ("spec", str(section), *_) if section != "nodes":
+            case ("spec", ("nodes" | "on_exit") as group, int(index), *rest) if index < len(groups[group]):
+                groups[group][index] = _repaired_node(groups[group][index], rest[0] if rest else None)
+            case ("spec", str(section), *_):
                 spec.pop(section, None)
             case ("metadata", str(name), *_):
                 metadata.pop(name, None)
     metadata = {"id": "stand-in", "version": "0.0.0", **metadata}
     try:
-        return model.Document.model_validate({"metadata": metadata, "spec": {**spec, "nodes": nodes}})
+        return model.Document.model_validate({"metadata": metadata, "spec": {**spec, **groups}})
     except ValidationError:
         return None
 
@@ -80,7 +97,9 @@ def _repaired_node(node: object, wrong: object) -> dict[str, object]:
     """What can be checked of a node whose field `wrong` (or all of it: None) is wrong."""
     if not isinstance(node, dict) or wrong is None:
         return {"id": _id(node), **_STAND_IN}
-    kept = {field: node[field] for field in ("executor", "when", "foreach") if field in node and field != wrong}
+    kept = {
+        field: node[field] for field in ("executor", "when", "foreach", "cache") if field in node and field != wrong
+    }
     return {"id": _id(node), **_STAND_IN, **kept}
 
 
@@ -91,17 +110,19 @@ def _id(node: object) -> str:
 
 
 def _path(loc: tuple[str | int, ...]) -> Path:
-    """Where an error is in the document: pydantic puts the executor's type between the executor and its fields."""
+    """Where an error is in the document: pydantic puts the type of one of several models before its fields."""
     match loc:
-        case ("spec", "nodes", int(), "executor", str(kind), *rest) if kind in _AVAILABLE and rest:
-            return (*loc[:4], *rest)
-    return loc
+        case ("spec", "nodes" | "on_exit", int(), "executor", str(kind), *rest) if kind in _AVAILABLE:
+            credentials = rest[:1] == ["auth"] and len(rest) > 1
+            loc = (*loc[:4], "auth", *rest[2:]) if credentials else (*loc[:4], *rest)
+    return loc[:-1] if loc and loc[-1] == "[key]" else loc
 
 
 def _finding(path: Path, error: Any, document: Mapping[str, object]) -> Finding:
     given, context = error["input"], error.get("ctx", {})
     if path[:2] == ("spec", "configuration") and len(path) > 2 and path[2] in _RESERVED and given:
         return Finding(path[:3], _RESERVED[str(path[2])])
+    kinds = _CREDENTIALS if path[-1:] == ("auth",) else _AVAILABLE
     match error["type"]:
         case "missing":
             return Finding(path, "required")
@@ -109,17 +130,21 @@ def _finding(path: Path, error: Any, document: Mapping[str, object]) -> Finding:
             known = _fields(path[:-1], document)
             return Finding(path, f"unknown field {path[-1]!r}{did_you_mean(str(path[-1]), known)}")
         case "union_tag_not_found":
-            return Finding((*path, "type"), f"required (available: {', '.join(_AVAILABLE)})")
+            return Finding((*path, "type"), f"required (available: {', '.join(kinds)})")
         case "union_tag_invalid":
-            return Finding((*path, "type"), _unavailable(given))
+            return Finding((*path, "type"), _unavailable(given, kinds))
         case "literal_error":
             return Finding(path, _not_one_of(given, context["expected"]))
         case "value_error":
-            return Finding(path, str(context["error"]))
+            return Finding(path, f"{context['error']}{_template_hint(given)}")
         case "string_pattern_mismatch":
             words = _WORDS_OF_PATTERNS.get(context["pattern"], f"it does not match {context['pattern']}")
             return Finding(path, f"{words}; got {show(given)}")
-    return Finding(path, _out_of_bounds(error["type"], context, given) or _wrong_kind(error, given))
+    return Finding(path, _out_of_bounds(path, error["type"], context, given) or _wrong_kind(error, given))
+
+
+def _template_hint(given: object) -> str:
+    return "; templates are not read here" if isinstance(given, str) and "{{" in given else ""
 
 
 def _wrong_kind(error: Any, given: object) -> str:
@@ -135,20 +160,23 @@ def _wrong_kind(error: Any, given: object) -> str:
     }.get(error["type"])
     if kind is None:
         return f"not allowed here: {show(given)}"
-    got = f"expected {kind}, got {describe(given)}"
+    fraction = kind == "a whole number" and isinstance(given, float)
+    got = f"expected {kind}, got {show(given) if fraction else describe(given)}"
     if kind == "text" and isinstance(given, bool | int | float):
         return f"{got}; put it in quotes"
-    if kind == "a list" and isinstance(given, str):
-        return f"{got}; write [{given[:60]}]"
+    if kind == "a list" and isinstance(given, str | int) and not isinstance(given, bool):
+        return f"{got}; write [{str(given)[:60]}]"
     return got
 
 
-def _out_of_bounds(kind: str, context: Mapping[str, Any], given: object) -> str:
+def _out_of_bounds(path: Path, kind: str, context: Mapping[str, Any], given: object) -> str:
     match kind:
         case "greater_than_equal":
-            return f"must be at least {context['ge']:g}, got {show(given)}"
+            least = format_size(int(context["ge"])) if path[-1] in _SIZES else f"{context['ge']:g}"
+            return f"must be at least {least}, got {show(given)}"
         case "greater_than":
-            return f"must be longer than {context['gt']:g}, got {show(given)}"
+            more = "more" if path[-1] in _SIZES else "longer"
+            return f"must be {more} than {context['gt']:g}, got {show(given)}"
         case "less_than_equal":
             return f"must be at most {context['le']:g}, got {show(given)}"
         case "string_too_short":
@@ -156,18 +184,20 @@ def _out_of_bounds(kind: str, context: Mapping[str, Any], given: object) -> str:
         case "string_too_long":
             return f"must have at most {context['max_length']} characters"
         case "too_short":
-            return "at least one node is needed"
+            return "at least one node is needed" if path == ("spec", "nodes") else "must not be empty"
     return ""
 
 
-def _unavailable(executor: object) -> str:
-    kind = executor.get("type") if isinstance(executor, dict) else None
-    available = f"available: {', '.join(_AVAILABLE)}"
-    if kind in _PLANNED:
-        return f"executor type {kind!r} is not available in this version ({available})"
+def _unavailable(part: object, kinds: Mapping[str, type[BaseModel]]) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    available = f"available: {', '.join(kinds)}"
     if not isinstance(kind, str):
         return f"expected text, got {describe(kind)} ({available})"
-    return f"unknown executor type {kind!r}{did_you_mean(kind, _AVAILABLE) or f' ({available})'}"
+    if kinds is _CREDENTIALS:
+        return f"unknown type of credentials {kind!r}{did_you_mean(kind, kinds) or f' ({available})'}"
+    if kind in _PLANNED:
+        return f"executor type {kind!r} is not available in this version ({available})"
+    return f"unknown executor type {kind!r}{did_you_mean(kind, kinds) or f' ({available})'}"
 
 
 def _not_one_of(given: object, expected: str) -> str:
@@ -189,9 +219,9 @@ def _fields(path: Path, document: Mapping[str, object]) -> list[str]:
         value = _child(value, step)
         if isinstance(step, int) or current is None:
             continue
-        if step == "executor":
+        if step in ("executor", "auth"):
             kind = value.get("type") if isinstance(value, dict) else None
-            current = _AVAILABLE.get(str(kind))
+            current = (_AVAILABLE if step == "executor" else _CREDENTIALS).get(str(kind))
         else:
             current = _children(current).get(step)
     return [info.alias or name for name, info in current.model_fields.items()] if current is not None else []

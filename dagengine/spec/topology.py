@@ -1,5 +1,6 @@
 """Whether the nodes of a document form a DAG: ids, dependencies, cycles, and who is upstream of whom.
 
+The nodes of `spec.on_exit` are a DAG of their own, which runs after that of `spec.nodes`; ids are unique over both.
 Linear in nodes and dependencies, and without recursion, however deep the DAG. Called by `document` and `scope`.
 """
 
@@ -9,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from dagengine.spec.outline import Outline
+from dagengine.spec.outline import NodeOutline, Outline
 from dagengine.spec.path import Finding, Path
 from dagengine.spec.suggestion import Suggestions
 
@@ -30,11 +31,15 @@ def findings(outline: Outline, where: Callable[[Path], str]) -> Iterator[Finding
 
 
 def dependencies(outline: Outline) -> list[list[int]]:
-    """For each node the positions of those it waits for; unknown ones and itself left out."""
-    positions = outline.positions
+    """For each node the positions of those it waits for; unknown ones, itself and the other group's left out."""
+    positions, nodes = outline.positions, outline.nodes
     return [
-        [positions[name] for _, name in node.dependencies if name in positions and positions[name] != node.index]
-        for node in outline.nodes
+        [
+            positions[name]
+            for _, name in node.dependencies
+            if name in positions and positions[name] != node.index and nodes[positions[name]].group == node.group
+        ]
+        for node in nodes
     ]
 
 
@@ -87,12 +92,15 @@ class Upstream:
 def _duplicate_ids(outline: Outline, where: Callable[[Path], str]) -> Iterator[Finding]:
     for node in outline.nodes:
         if node.id is not None and (first := outline.positions[node.id]) != node.index:
-            path = ("spec", "nodes", first, "id")
+            path = (*outline.nodes[first].path, "id")
             yield Finding((*node.path, "id"), f"duplicate node id {node.id!r} (first used {where(path)})")
 
 
 def _dependencies(outline: Outline) -> Iterator[Finding]:
-    known = Suggestions(outline.positions)
+    known = {
+        group: Suggestions(node.id for node in outline.nodes if node.id is not None and node.group == group)
+        for group in ("nodes", "on_exit")
+    }
     for node in outline.nodes:
         seen: set[str] = set()
         for position, name in node.dependencies:
@@ -102,8 +110,21 @@ def _dependencies(outline: Outline) -> Iterator[Finding]:
             elif name == node.id:
                 yield Finding(path, f"node {name!r} depends on itself")
             elif name not in outline.positions:
-                yield Finding(path, f"unknown node {name!r}{known.hint(name)}")
+                yield Finding(path, f"unknown node {name!r}{known[node.group].hint(name)}")
+            elif complaint := _of_another_group(node, name, outline):
+                yield Finding(path, complaint)
             seen.add(name)
+
+
+def _of_another_group(node: NodeOutline, name: str, outline: Outline) -> str:
+    if outline.nodes[outline.positions[name]].group == node.group:
+        return ""
+    if node.group == "nodes":
+        return f"{name!r} is one of spec.on_exit, which run after all of spec.nodes; nothing there can wait for it"
+    return (
+        f"{name!r} is one of spec.nodes: those of on_exit run after all of them, and see their results without "
+        "depending on them; remove it"
+    )
 
 
 def _show_cycle(names: list[str]) -> str:

@@ -18,6 +18,7 @@ from orchestrator.api import events, openapi
 from orchestrator.api.bodies import Bodies
 from orchestrator.api.executions import Executions
 from orchestrator.api.guard import Guard
+from orchestrator.api.operating import Operating
 from orchestrator.api.operations import Operation, routes
 from orchestrator.api.system import System
 from orchestrator.api.triggers import Triggers
@@ -58,6 +59,7 @@ def create_app(
     triggers = Triggers(verbs, bodies, waiting, table=http_triggers, wait=trigger_wait)
     operations: Sequence[Operation] = (
         *Executions(verbs, bodies, waiting).operations(),
+        *Operating(verbs, bodies).operations(),
         *events.Events(verbs, waiting, heartbeat=heartbeat).operations(),
         *Workflows(verbs, bodies).operations(),
         *System(verbs, metrics=metrics, readiness=readiness, health=health).operations(),

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["DOCUMENT", "ENGINE", "EXECUTION", "FACT", "LOG", "QUEUED", "REGISTRATION", "WORKFLOW"]
+__all__ = [
+    "ATTEMPT",
+    "DOCUMENT",
+    "ENGINE",
+    "EXECUTION",
+    "EXPLANATION",
+    "FACT",
+    "LOG",
+    "NODE",
+    "POOL",
+    "QUEUED",
+    "RECEIPT",
+    "REGISTRATION",
+    "WORKFLOW",
+]
 
 _DIGEST: Final = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _EXECUTION_ID: Final = "01jb2x3y4z5a6b7c8d9e0f1g2h"
@@ -63,6 +77,42 @@ FACT: Final[dict[str, Any]] = {
     "epoch": 1,
     "fact": {"type": "NodeStarted", "at": 1_760_000_001_002_100, "node": "greet", "attempt": 1},
 }
+RECEIPT: Final[dict[str, Any]] = {
+    "execution": _EXECUTION_ID,
+    "command": "8f14e45fceea467a9b3ad2f0a1c5d6e7",
+    "kind": "pause",
+    "after": 4,
+}
+EXPLANATION: Final[dict[str, Any]] = {
+    "execution": _EXECUTION_ID,
+    "status": "running",
+    "nodes": [
+        {
+            "node": "greet",
+            "phase": "pending",
+            "code": "waiting_on",
+            "words": "it waits for load",
+            "waiting_on": ["load"],
+        }
+    ],
+}
+NODE: Final[dict[str, Any]] = {
+    "id": "greet",
+    "state": "retrying",
+    "attempt": 1,
+    "started_at": 1_760_000_001_002_100,
+    "note": "attempt 1: no greeting today",
+}
+ATTEMPT: Final[dict[str, Any]] = {
+    "node": "greet",
+    "attempt": 1,
+    "outcome": "fail",
+    "started_at": 1_760_000_001_002_100,
+    "finished_at": 1_760_000_001_002_900,
+    "elapsed": 800,
+    "error": {"type": "LuaError", "message": "no greeting today", "line": 2},
+    "retry_at": 1_760_000_002_002_900,
+}
 LOG: Final[dict[str, Any]] = {
     "id": 1,
     "line": {
@@ -74,6 +124,8 @@ LOG: Final[dict[str, Any]] = {
         "text": "greeting world",
     },
 }
+POOL: Final[dict[str, Any]] = {"name": "db", "scope": "system", "size": 10, "used": 4, "waiting": 0}
+
 ENGINE: Final[dict[str, Any]] = {
     "id": "engine-1",
     "address": "127.0.0.1:50051",

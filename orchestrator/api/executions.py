@@ -1,4 +1,4 @@
-"""Operations on executions: start, wait, list, read, cancel, and their facts and logs."""
+"""Executions: start, wait, list, read, and what there is to know of one: facts, logs, nodes, attempts, reasons."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from orchestrator.api.waiting import Waiting
 from orchestrator.api.workflows import referred
 from orchestrator.errors import RequestError
 from orchestrator.store.base import PAGE_BYTES, TERMINAL, Status
-from orchestrator.verbs import ExecutionPage, ExecutionView, Verbs
-from orchestrator.views import CancelRequest, FactList, LogList, StartRequest
+from orchestrator.verbs import ExecutionPage, ExecutionView, Explanation, Verbs
+from orchestrator.views import AttemptList, FactList, LogList, NodeList, StartRequest
 
 __all__ = ["MAX_IDEMPOTENCY_KEY", "NO_INPUTS", "START", "Executions", "idempotency_key", "path_of"]
 
@@ -29,8 +29,6 @@ MAX_ITEMS: Final = 10_000
 
 START: Final = msgspec.json.Decoder(StartRequest)
 NO_INPUTS: Final = StartRequest()
-_CANCEL: Final = msgspec.json.Decoder(CancelRequest)
-_NO_REASON: Final = CancelRequest()
 
 _WAIT: Final = flag("wait", "Answer once the execution has ended, or after `timeout`.")
 _TIMEOUT: Final = seconds("timeout", "Longest time to wait, in seconds.", high=MAX_WAIT, default=DEFAULT_WAIT)
@@ -69,7 +67,7 @@ class Executions:
 
     def operations(self) -> Sequence[Operation]:
         """What this part of the interface offers; the most frequent first, as routes are tried in order."""
-        return (*self._starting(), *self._reading(), *self._details())
+        return (*self._starting(), *self._reading(), *self._details(), *self._nodes())
 
     def _starting(self) -> Sequence[Operation]:
         return (
@@ -107,25 +105,6 @@ class Executions:
                     "body-too-large",
                     "unsupported-media-type",
                 ],
-            ),
-            Operation(
-                name="cancelExecution",
-                method="POST",
-                path="/api/v1/executions/{id}/cancel",
-                tag="executions",
-                summary="Ask an execution to stop",
-                description="Answered once the request is durable; the execution ends a little later.",
-                endpoint=self.cancel,
-                body=Body(schema=CancelRequest, example={"reason": "wrong day", "author": "night shift"}),
-                answers={
-                    202: Answer(
-                        description="It will stop.",
-                        schema=ExecutionView,
-                        example=examples.QUEUED,
-                        headers=["Location"],
-                    )
-                },
-                problems=["not-found", "conflict", "body-too-large", "unsupported-media-type"],
             ),
         )
 
@@ -196,23 +175,77 @@ class Executions:
             ),
         )
 
+    def _nodes(self) -> Sequence[Operation]:
+        return (
+            Operation(
+                name="explainExecution",
+                method="GET",
+                path="/api/v1/executions/{id}/why",
+                tag="executions",
+                summary="Why an execution, and its nodes, are not running",
+                description="One reason for each node that does not run, from what is committed; with `node`, those of "
+                "its items as well. `waiting_on` tells why no engine has the execution.",
+                endpoint=self.why,
+                query=[text("node", "Only this node.")],
+                answers={200: Answer(description="Reasons.", schema=Explanation, example=examples.EXPLANATION)},
+                problems=["not-found"],
+            ),
+            Operation(
+                name="listNodes",
+                method="GET",
+                path="/api/v1/executions/{id}/nodes",
+                tag="executions",
+                summary="How far each node of an execution is",
+                description="In the order of the document, from what is committed.",
+                endpoint=self.nodes,
+                answers={200: Answer(description="Nodes.", schema=NodeList, example={"items": [examples.NODE]})},
+                problems=["not-found"],
+            ),
+            Operation(
+                name="listAttempts",
+                method="GET",
+                path="/api/v1/executions/{id}/nodes/{node}/attempts",
+                tag="executions",
+                summary="Every try at a node",
+                description="Each with its times, inputs, and result or error. Of a node with `foreach`, those at its "
+                f"items. {_PAGES}",
+                endpoint=self.attempts,
+                query=[
+                    integer("index", "Only those at this item, counted from 0.", default=None),
+                    integer("after", "How many to leave out: those that you have."),
+                    integer("limit", "At most this many.", low=1, high=MAX_ITEMS, default=1_000),
+                ],
+                answers={
+                    200: Answer(description="Attempts.", schema=AttemptList, example={"items": [examples.ATTEMPT]})
+                },
+                problems=["not-found"],
+            ),
+        )
+
+    async def why(self, request: Request, query: dict[str, Any]) -> Response:
+        """Why it is not running."""
+        return json_response(await self._verbs.why(request.path_params["id"], query["node"]))
+
+    async def nodes(self, request: Request, _query: dict[str, Any]) -> Response:
+        """How far its nodes are."""
+        return json_response(NodeList(items=await self._verbs.nodes(request.path_params["id"])))
+
+    async def attempts(self, request: Request, query: dict[str, Any]) -> Response:
+        """Every try at a node."""
+        execution, node = request.path_params["id"], request.path_params["node"]
+        return json_response(AttemptList(items=await self._verbs.attempts(execution, node, **query)))
+
     async def start(self, request: Request, query: dict[str, Any]) -> Response:
         """Start an execution and, when asked to, wait for its end."""
         reference = referred(request, query["version"])
         key = idempotency_key(request)
         body = await self._bodies.json(request, START, NO_INPUTS)
-        view = await self._verbs.start(reference, body.inputs, idempotency_key=key)
+        view = await self._verbs.start(reference, body.inputs, idempotency_key=key, priority=body.priority)
         if query["wait"]:
             if view.status not in TERMINAL:
                 view = await self._waiting.ended(view.id, query["timeout"])
             if view.status in TERMINAL:
                 return json_response(view)
-        return json_response(view, status=202, location=path_of(view.id))
-
-    async def cancel(self, request: Request, _query: dict[str, Any]) -> Response:
-        """Ask an execution to stop."""
-        body = await self._bodies.json(request, _CANCEL, _NO_REASON)
-        view = await self._verbs.cancel(request.path_params["id"], reason=body.reason, author=body.author)
         return json_response(view, status=202, location=path_of(view.id))
 
     async def read(self, request: Request, query: dict[str, Any]) -> Response:

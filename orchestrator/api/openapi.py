@@ -29,16 +29,30 @@ _TYPES: Final = (
     verbs.EngineView,
     verbs.ExecutionPage,
     verbs.ExecutionView,
+    verbs.Explanation,
+    verbs.PoolView,
+    verbs.Receipt,
     verbs.Registration,
     verbs.WorkflowView,
+    views.AttemptList,
     views.CancelRequest,
+    views.DecideRequest,
+    views.EditRequest,
     views.EngineList,
     views.FactList,
     views.Health,
     views.LogList,
+    views.NodeList,
+    views.PauseRequest,
+    views.PoolList,
     views.Readiness,
     views.Removal,
+    views.ResumeRequest,
+    views.RetryRequest,
+    views.SignalRequest,
+    views.SkipRequest,
     views.StartRequest,
+    views.TerminateRequest,
     views.TriggerAnswer,
     views.WorkflowList,
     problems.ProblemDetails,
@@ -50,6 +64,9 @@ _RAW: Final = {
     ("FactView", "fact"): {"$ref": _REF.format(name="Fact")},
     ("LogView", "line"): {"$ref": _REF.format(name="LogLine")},
     ("WorkflowView", "document"): {"$ref": _REF.format(name="Document")},
+    ("AttemptView", "args"): {"description": "JSON: the evaluated templates of the node's executor."},
+    ("AttemptView", "result"): {"description": "JSON."},
+    ("EditRequest", "inputs"): {"type": "object"},
 }
 """What the JSON is that views carry as raw bytes."""
 
@@ -72,6 +89,7 @@ _PATH_PARAMETERS: Final = {
     "trigger": "Path of the trigger.",
     "workflows": "Id of the workflow; `id@range` names a version.",
     "executions": "Id of the execution.",
+    "node": "Id of the node.",
 }
 
 _ALWAYS: Final = ("bad-request", "unknown-host", "foreign-origin", "internal", "unavailable")
@@ -187,10 +205,17 @@ def _refusal(kinds: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _schema_of(kind: type) -> dict[str, Any]:
+    """The schema of a type that msgspec has none for: raw JSON may be any value."""
+    if kind is msgspec.Raw:
+        return {}
+    raise NotImplementedError(kind)
+
+
 @functools.cache
 def _schemas() -> dict[str, Any]:
-    _, schemas = msgspec.json.schema_components(_TYPES, ref_template=_REF)
-    (union,), _ = msgspec.json.schema_components((facts.Fact,), ref_template=_REF)
+    _, schemas = msgspec.json.schema_components(_TYPES, schema_hook=_schema_of, ref_template=_REF)
+    (union,), _ = msgspec.json.schema_components((facts.Fact,), schema_hook=_schema_of, ref_template=_REF)
     schemas["Fact"] = union
     for described in schemas.values():
         if "description" in described:

@@ -72,7 +72,9 @@ def flag(name: str, description: str) -> Parameter:
     return Parameter(name=name, description=description, schema=schema, parse=parse, default=False)
 
 
-def integer(name: str, description: str, *, low: int = 0, high: int = MAX_INTEGER, default: int = 0) -> Parameter:
+def integer(
+    name: str, description: str, *, low: int = 0, high: int = MAX_INTEGER, default: int | None = 0
+) -> Parameter:
     """A whole number from `low` to `high`."""
 
     def parse(value: str) -> int:
@@ -82,7 +84,9 @@ def integer(name: str, description: str, *, low: int = 0, high: int = MAX_INTEGE
             raise ValueError(f"must be a whole number from {low} to {high}")
         return number
 
-    schema = {"type": "integer", "minimum": low, "maximum": high, "default": default}
+    schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}
+    if default is not None:
+        schema["default"] = default
     return Parameter(name=name, description=description, schema=schema, parse=parse, default=default)
 
 

@@ -1,4 +1,4 @@
-"""Operations about the orchestrator itself: its engines, health, readiness and metrics."""
+"""Operations about the orchestrator itself: its engines and pools, health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from orchestrator.api import examples
 from orchestrator.api.operations import Answer, Operation, json_response
 from orchestrator.verbs import Verbs
-from orchestrator.views import EngineList, Health, Readiness
+from orchestrator.views import EngineList, Health, PoolList, Readiness
 
 __all__ = ["System"]
 
@@ -19,7 +19,7 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class System:
-    """Engines, health, readiness and metrics.
+    """Engines, pools, health, readiness and metrics.
 
     `readiness` gives the reasons why executions cannot be taken now, `health` those why the process should be started
     anew, `metrics` the Prometheus text.
@@ -54,6 +54,21 @@ class System:
                         description="The engines known now.",
                         schema=EngineList,
                         example={"items": [examples.ENGINE]},
+                    )
+                },
+            ),
+            Operation(
+                name="listPools",
+                method="GET",
+                path="/api/v1/pools",
+                tag="system",
+                summary="List pools",
+                description="Those over the whole system, and those that engines which are connected have for "
+                "themselves, as they last told.",
+                endpoint=self.pools,
+                answers={
+                    200: Answer(
+                        description="The pools as they stand.", schema=PoolList, example={"items": [examples.POOL]}
                     )
                 },
             ),
@@ -111,6 +126,10 @@ class System:
     async def engines(self, _request: Request, _query: dict[str, Any]) -> Response:
         """The engines known now."""
         return json_response(EngineList(items=await self._verbs.engines()))
+
+    async def pools(self, _request: Request, _query: dict[str, Any]) -> Response:
+        """The pools as they stand."""
+        return json_response(PoolList(items=await self._verbs.pools()))
 
     async def health(self, _request: Request, _query: dict[str, Any]) -> Response:
         """200 as long as the process does what it should, else 503 with the reasons."""

@@ -107,7 +107,9 @@ class Triggers:
             raise RequestError("HTTP triggers take no query parameters; put the inputs into the body")
         key = idempotency_key(request)
         body = await self._bodies.json(request, START, NO_INPUTS)
-        view = await self._verbs.start(reference, body.inputs, idempotency_key=key, trigger="http")
+        view = await self._verbs.start(
+            reference, body.inputs, idempotency_key=key, trigger="http", priority=body.priority
+        )
         if view.status not in TERMINAL:
             view = await self._waiting.ended(view.id, self._wait)
         return _answer(view, path)

@@ -1,8 +1,8 @@
 """`dag-engine` or `dag-orchestrator` as a process that does not outlive the one that started it.
 
-`python -m orchestrator.cli.child PARENT dag-engine --port 0 …`, run by `cluster`; PARENT is its process id. Linux sends
-the process SIGTERM when its parent is gone, however that came about; elsewhere, a parent that is killed leaves its
-children behind.
+`python -P -m orchestrator.cli.child PARENT dag-engine --port 0 …`, run by `cluster`; PARENT is its process id. Linux
+sends the process SIGTERM when its parent is gone, however that came about; elsewhere, a parent that is killed leaves
+its children behind. Functions of `python` nodes are found in the current directory, too, after everything else.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def main() -> None:
     """Run the program that the second argument names, with the rest of the arguments."""
     _end_with(int(sys.argv.pop(1)))
     name = sys.argv.pop(1)
+    sys.path.append(os.getcwd())
     _program(name)()
 
 

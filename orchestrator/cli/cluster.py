@@ -5,8 +5,8 @@
 
 Engines take free ports and announce them; the orchestrator is told where they are. All share one token, made for the
 occasion and handed over by environment variable. Every process is a session of its own, so that Ctrl-C in the terminal
-reaches the parent alone, which then stops the orchestrator first and the engines after it. Where the parent is killed
-without a chance to do so, they end by themselves (`child`).
+reaches the parent alone, which then stops the engines first, since the orchestrator has to commit what they finish, and
+the orchestrator after them. Where the parent is killed without a chance to do so, they end by themselves (`child`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from typing import Any, Final
 from dagengine.errors import SettingsError
 from orchestrator import errors
 
-__all__ = ["STOP_LIMIT", "Cluster", "Engine"]
+__all__ = ["Cluster", "Engine"]
 
-_CHILD: Final = (sys.executable, "-m", "orchestrator.cli.child")
+_CHILD: Final = (sys.executable, "-P", "-m", "orchestrator.cli.child")
+"""`-P`: nothing in the directory where it is started may take the place of a module of ours, or of Python's own."""
 _START_LIMIT: Final = 30.0
-STOP_LIMIT: Final = 15.0
-"""Seconds that the orchestrator, and then the engines, get to end by themselves."""
+_DRAIN_TIMEOUT: Final = "15"
+"""Seconds that executions get to end when engines are stopped, unless the environment says otherwise."""
+_LAST_WORDS: Final = 10.0
+"""Seconds beyond that in which processes hand back what is left, and end by themselves."""
 _KEPT_LINES: Final = 20
 
 LineSink = Callable[[str, str], None]
@@ -86,7 +89,12 @@ class Cluster:
         self._data = data
         self._on_line = on_line or (lambda _name, _line: None)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DAGENGINE_")}
-        self._environment = {**inherited, **(environment or {}), "DAGENGINE_TOKEN": self.token}
+        self._environment = {
+            "DRAIN_TIMEOUT": _DRAIN_TIMEOUT,
+            **inherited,
+            **(environment or {}),
+            "DAGENGINE_TOKEN": self.token,
+        }
         self._children: list[_Child] = []
         self._cleanup = contextlib.ExitStack()
 
@@ -113,6 +121,14 @@ class Cluster:
 
     async def __aexit__(self, *_exc: object) -> None:
         await self._stop()
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds that executions get to end when engines are stopped."""
+        try:
+            return float(self._environment["DRAIN_TIMEOUT"])
+        except ValueError:  # the engines refuse it, and say so
+            return float(_DRAIN_TIMEOUT)
 
     def kill(self) -> None:
         """End every process at once. What `async with` still has to clean up takes no time then."""
@@ -194,9 +210,9 @@ class Cluster:
             self._on_line(child.name, line)
 
     async def _stop(self) -> None:
-        """Stop the last one started first: the orchestrator, then the engines."""
-        for group in (self._children[self._wanted :], self._children[: self._wanted]):
-            await asyncio.gather(*map(_stop, group))
+        """Stop the engines, and then the orchestrator: until its end it commits what engines finish."""
+        for group in (self._children[: self._wanted], self._children[self._wanted :]):
+            await asyncio.gather(*(_stop(child, self.drain_timeout + _LAST_WORDS) for child in group))
         self._children.clear()
         self._cleanup.close()
 
@@ -214,11 +230,11 @@ async def _line(stream: asyncio.StreamReader) -> str:
             return text
 
 
-async def _stop(child: _Child) -> None:
+async def _stop(child: _Child, limit: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         child.process.send_signal(signal.SIGTERM)
     try:
-        await asyncio.wait_for(child.process.wait(), STOP_LIMIT)
+        await asyncio.wait_for(child.process.wait(), limit)
     except TimeoutError:
         _kill(child)
         await child.process.wait()

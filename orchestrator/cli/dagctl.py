@@ -14,7 +14,7 @@ try:
     from typer.core import TyperGroup
 
     from orchestrator.cli import failures
-    from orchestrator.cli.commands import change, dev, local, look
+    from orchestrator.cli.commands import change, dev, local, look, operate, repl
 except KeyboardInterrupt:  # Ctrl-C when nothing has begun yet: as silent as one that comes later
     sys.exit(130)
 
@@ -74,17 +74,24 @@ def _build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     root.callback()(_root)
-    _add(root, local.run, local.validate, local.graph, local.schema, dev.dev, change.apply, change.start)
-    get = _group("List workflows, executions or engines.", "dagctl get executions --status failed")
-    _add(get, look.workflows, look.executions, look.engines)
-    for singular, command in (("workflow", look.workflows), ("execution", look.executions), ("engine", look.engines)):
+    _add(root, local.run, local.validate, local.graph, local.schema, repl.repl, dev.dev, change.apply, change.start)
+    get = _group("List workflows, executions, engines or pools.", "dagctl get executions --status failed")
+    _add(get, look.workflows, look.executions, look.engines, look.pools)
+    for singular, command in (
+        ("workflow", look.workflows),
+        ("execution", look.executions),
+        ("engine", look.engines),
+        ("pool", look.pools),
+    ):
         get.command(name=singular, hidden=True)(command)
     root.add_typer(get, name="get")
     describe = _group("Tell everything about a workflow or an execution.", "dagctl describe workflow weather")
     describe.command(name="workflow")(look.describe_workflow)
     describe.command(name="execution")(look.describe_execution)
     root.add_typer(describe, name="describe")
-    _add(root, look.logs, look.watch, change.cancel)
+    _add(root, look.logs, look.watch, operate.why)
+    _add(root, operate.cancel, operate.terminate, operate.pause, operate.resume, operate.retry, operate.skip)
+    _add(root, operate.signal, operate.approve, operate.reject, operate.edit)
     delete = _group("Remove a workflow.", "dagctl delete workflow hello@1.0.0")
     delete.command(name="workflow")(change.delete_workflow)
     root.add_typer(delete, name="delete")

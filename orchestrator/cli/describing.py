@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -13,9 +13,12 @@ from orchestrator.cli.options import Format
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
-    from orchestrator.verbs import ExecutionView, WorkflowView
+    from orchestrator.verbs import AttemptView, ExecutionView, WorkflowView
 
 __all__ = ["execution", "workflow"]
+
+_ATTEMPTS: Final = 100
+"""Attempts at one node that are told."""
 
 
 def workflow(client: Client, reference: str, form: Format) -> None:
@@ -74,17 +77,23 @@ def _inputs(inputs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
 def execution(client: Client, identity: str, form: Format) -> None:
     """Print one execution with the state of each of its nodes."""
 
-    async def fetch() -> tuple[ExecutionView, progress.Board, str]:
+    async def fetch() -> tuple[ExecutionView, progress.Board, str, list[AttemptView]]:
         async with client:
             view = await client.execution(identity)
-            return view, await following.load_board(client, view), await waiting.explained(client, view)
+            board, why = await following.load_board(client, view), await waiting.explained(client, view)
+            tried = [node.id for node in board.nodes.values() if node.attempt > 1 or form is not Format.TABLE]
+            attempts = [one for node in tried for one in await client.attempts(view.id, node, limit=_ATTEMPTS)]
+            return view, board, why, attempts
 
-    view, board, why = asyncio.run(fetch())
+    view, board, why, attempts = asyncio.run(fetch())
     if form is not Format.TABLE:
         cancelled = {"cancel_reason": board.cancelled_because} if board.cancelled_because else {}
-        printing.structured({"execution": view, **cancelled, "nodes": _plain_nodes(board)}, form)
+        told = {"execution": view, **cancelled, "nodes": _plain_nodes(board), "attempts": attempts}
+        printing.structured(told, form)
         return
     blocks = [_pairs(_execution_facts(view, board, why)), _nodes(board)]
+    if attempts:
+        blocks.append("Attempts at nodes that took several:\n" + _indent(_attempts(attempts)))
     if view.inputs:
         blocks.append("Inputs:\n" + _indent(_pairs((name, _short(value)) for name, value in view.inputs.items())))
     if view.outputs:
@@ -100,6 +109,7 @@ def _execution_facts(view: ExecutionView, board: progress.Board, why: str) -> li
         ("Workflow", f"{view.workflow}@{view.version}"),
         ("Status", printing.colored(view.status)),
         ("Waiting", why),
+        ("Paused", _paused(board)),
         ("Cancel reason", board.cancelled_because),
         ("Engine", f"{view.engine} (epoch {view.epoch})" if view.engine else ""),
         ("Trigger", view.trigger),
@@ -124,6 +134,27 @@ def _nodes(board: progress.Board) -> str:
         for node in board.nodes.values()
     ]
     return "Nodes:\n" + _indent(printing.table(("NODE", "STATE", "DURATION", "ITEMS", "ATTEMPT", "NOTE"), rows))
+
+
+def _attempts(attempts: Iterable[AttemptView]) -> str:
+    rows = [
+        (
+            progress.label(one.node, one.index),
+            str(one.attempt),
+            one.outcome,
+            "" if one.started_at is None else printing.moment(one.started_at),
+            progress.duration(one.elapsed) if one.elapsed else "",
+            "" if one.error is None else f"{one.error.type}: {progress.first_line(one.error.message)}",
+        )
+        for one in attempts
+    ]
+    return printing.table(("NODE", "ATTEMPT", "OUTCOME", "STARTED", "DURATION", "ERROR"), rows)
+
+
+def _paused(board: progress.Board) -> str:
+    if board.ended or not board.paused:
+        return ""
+    return "all of it" if "" in board.paused else ", ".join(sorted(board.paused))
 
 
 def _items(node: progress.NodeProgress) -> str:

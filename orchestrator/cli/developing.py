@@ -92,7 +92,7 @@ async def _say_what_is_waited_for(local: cluster.Cluster) -> None:
         pass  # stopped it will be in any case
     if count:
         what = "1 execution" if count == 1 else f"{count} executions"
-        sys.stderr.write(f"waiting for {what} (up to {cluster.STOP_LIMIT:.0f} s); Ctrl-C again stops at once\n")
+        sys.stderr.write(f"waiting for {what} (up to {local.drain_timeout:g} s); Ctrl-C again stops at once\n")
     else:
         sys.stderr.write("stopping\n")
     sys.stderr.flush()

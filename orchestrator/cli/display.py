@@ -7,11 +7,11 @@ only. Log lines go between, or above the table.
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from dagengine.events import facts
 from dagengine.executors.base import LogLine
-from orchestrator.cli import progress
+from orchestrator.cli import progress, telling
 
 __all__ = ["Display", "Plain", "Silent", "choose"]
 
@@ -74,7 +74,7 @@ class Plain(Silent):
 
     def fact(self, fact: facts.Fact) -> None:
         self.board.apply(fact)
-        if line := describe(fact, self.board):
+        if line := telling.describe(fact, self.board):
             since = fact.at - (self.board.started_at or fact.at)
             self.out.write(f"{since / 1e6:8.3f}s  {line}\n")
             self.out.flush()
@@ -84,60 +84,3 @@ def log_text(line: LogLine) -> str:
     """A log line with the node it comes from."""
     level = "" if line.level == "info" else f"{line.level}: "
     return f"{progress.label(line.node, line.index)} | {level}{line.text}"
-
-
-def describe(fact: facts.Fact, board: progress.Board) -> str:
-    """What a fact says, in one line; empty when it is not worth one. `board` has taken the fact already."""
-    match fact:
-        case facts.ExecutionStarted():
-            return f"execution {fact.execution} of {fact.workflow}@{fact.version} started"
-        case facts.CancelRequested():
-            return f"cancel requested{_because(fact.reason)}"
-        case facts.ExecutionSucceeded():
-            return f"execution succeeded in {_total(board)}"
-        case facts.ExecutionFailed():
-            return f"execution failed after {_total(board)}"
-        case facts.ExecutionCancelled():
-            return f"execution cancelled after {_total(board)}{_because(fact.reason)}"
-        case _:
-            return _describe_node(fact, board.nodes[fact.node])
-
-
-def _describe_node(fact: Any, node: progress.NodeProgress) -> str:
-    name = progress.label(fact.node, fact.index if hasattr(fact, "index") else None)
-    match fact:
-        case facts.NodeExpanded():
-            return f"{name} started: {fact.count} {'item' if fact.count == 1 else 'items'}"
-        case facts.NodeStarted(index=None):
-            return f"{name} started" + (f" (attempt {fact.attempt})" if fact.attempt > 1 else "")
-        case facts.NodeSucceeded(index=None):
-            items = "" if node.items is None else f" {node.items} items"
-            return (
-                f"{name} succeeded:{items} in {_took(fact, node)}"
-                if items
-                else f"{name} succeeded in {_took(fact, node)}"
-            )
-        case facts.NodeFailed() if fact.retry_at is not None:
-            wait = progress.duration(max(0, fact.retry_at - fact.at))
-            return (
-                f"{name} attempt {fact.attempt} failed, next one in {wait}: {progress.first_line(fact.error.message)}"
-            )
-        case facts.NodeFailed():
-            return f"{name} failed: {progress.first_line(fact.error.message)}"
-        case facts.NodeSkipped(index=None):
-            return f"{name} skipped: {node.note}"
-        case facts.NodeCancelled(index=None):
-            return f"{name} cancelled"
-    return ""
-
-
-def _took(fact: facts.NodeSucceeded, node: progress.NodeProgress) -> str:
-    return progress.duration(fact.elapsed if node.items is None else node.elapsed(fact.at) or 0)
-
-
-def _total(board: progress.Board) -> str:
-    return progress.duration((board.finished_at or 0) - (board.started_at or board.finished_at or 0))
-
-
-def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from orchestrator.cli.plan import Plan, Step
 
@@ -13,10 +13,9 @@ def mermaid(plan: Plan) -> str:
     """A Mermaid flowchart. Nodes are numbered, because an id such as `end` means something to Mermaid."""
     number = {step.id: position for position, step in enumerate(plan.steps)}
     lines = ["---", f"title: {plan.reference}", "---", "flowchart TD"]
-    for step in plan.steps:
-        opening, closing = ("[[", "]]") if step.foreach else ("(", ")") if step.when else ("[", "]")
-        text = "<br/>".join(_escape(part) for part in (step.id, *_traits(step)))
-        lines.append(f'    n{number[step.id]}{opening}"{text}"{closing}')
+    lines.extend(f"    n{number[step.id]}{_box(step)}" for step in plan.steps if not step.at_exit)
+    if at_exit := [f"        n{number[step.id]}{_box(step)}" for step in plan.steps if step.at_exit]:
+        lines.extend(['    subgraph exit["on_exit"]', *at_exit, "    end"])
     lines.extend(
         f"    n{number[dependency]} --> n{number[step.id]}" for step in plan.steps for dependency in step.dependencies
     )
@@ -26,22 +25,29 @@ def mermaid(plan: Plan) -> str:
 def tree(plan: Plan) -> str:
     """A tree in which every node stands once: under the dependency that is furthest from the start.
 
-    The other dependencies of a node are named beside it.
+    The other dependencies of a node are named beside it. The nodes of `on_exit` are a tree of their own.
     """
     depth = _depths(plan)
     parents = {step.id: max(step.dependencies, key=depth.__getitem__, default="") for step in plan.steps}
     children: dict[str, list[Step]] = {}
     for step in plan.steps:
         children.setdefault(parents[step.id], []).append(step)
-    lines = [plan.reference]
-    pending = _branches(children.get("", []), "")
+    roots = children.get("", [])
+    lines = [plan.reference, *_grown([step for step in roots if not step.at_exit], parents, children)]
+    if at_exit := [step for step in roots if step.at_exit]:
+        lines.extend(["on_exit", *_grown(at_exit, parents, children)])
+    return "\n".join(lines) + "\n"
+
+
+def _grown(roots: list[Step], parents: Mapping[str, str], children: Mapping[str, list[Step]]) -> Iterator[str]:
+    """The lines of the trees over `roots`."""
+    pending = _branches(roots, "")
     while pending:
         step, indent, branch, deeper = pending.pop()
         others = [dependency for dependency in step.dependencies if dependency != parents[step.id]]
         after = f"  ← also after {', '.join(others)}" if others else ""
-        lines.append(f"{indent}{branch}{step.id}  ({', '.join(_traits(step))}){after}")
+        yield f"{indent}{branch}{step.id}  ({', '.join(_traits(step))}){after}"
         pending.extend(_branches(children.get(step.id, []), deeper))
-    return "\n".join(lines) + "\n"
 
 
 def _branches(steps: list[Step], indent: str) -> list[tuple[Step, str, str, str]]:
@@ -72,8 +78,17 @@ def _depths(plan: Plan) -> dict[str, int]:
     return depth
 
 
+def _box(step: Step) -> str:
+    """The node in Mermaid: what runs many times has a double frame, what may not run or only waits is round."""
+    opening, closing = (
+        ("[[", "]]") if step.foreach else ("([", "])") if step.wait else ("(", ")") if step.when else ("[", "]")
+    )
+    text = "<br/>".join(_escape(part) for part in (step.id, *_traits(step)))
+    return f'{opening}"{text}"{closing}'
+
+
 def _traits(step: Step) -> Iterator[str]:
-    yield step.executor
+    yield f"{step.executor} {_short(step.wait)}" if step.wait else step.executor
     if step.foreach:
         yield f"foreach {_short(step.foreach)}"
     if step.when:

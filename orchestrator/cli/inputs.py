@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dagengine import errors
+from orchestrator.cli import failures
 
-__all__ = ["gather"]
+__all__ = ["gather", "value"]
 
 MAX_FILE = 64 * 1024 * 1024
 """Longest file of inputs, in bytes."""
@@ -38,12 +39,20 @@ def gather(pairs: Sequence[str], inputs_file: str | None, declared: Mapping[str,
             continue
         typed.add(name)
         try:
-            values[name] = _value(given, as_text=_is_text(declared.get(name, {})))
+            values[name] = _value(given, as_text=_is_text(declared.get(name, {})), what=f"-i {name}")
         except _UnreadableError as exc:
             problems.append(errors.Problem(path=name, message=str(exc)))
     if problems:
         raise errors.InputError("the inputs cannot be read:", problems)
     return values
+
+
+def value(option: str, given: str) -> Any:
+    """One JSON value as it is typed: JSON if it can be read as such, else text; `@FILE`, `@-`. Raises InputError."""
+    try:
+        return _value(given, as_text=False, what=option)
+    except _UnreadableError as exc:
+        raise errors.InputError(f"{option}: {exc}") from exc
 
 
 class _UnreadableError(Exception):
@@ -58,11 +67,11 @@ def _is_text(schema: Mapping[str, Any]) -> bool:
     return bool(choices) and all(isinstance(choice, str) for choice in choices)
 
 
-def _value(given: str, *, as_text: bool) -> Any:
+def _value(given: str, *, as_text: bool, what: str) -> Any:
     if given.startswith("@@"):
         return given[1:]
     if not given.startswith("@"):
-        return given if as_text else _json_or_text(given)
+        return given if as_text else _json_or_text(given, what)
     text = _read(given[1:])
     if as_text or not given.endswith(".json"):
         return text
@@ -72,10 +81,12 @@ def _value(given: str, *, as_text: bool) -> Any:
         raise _UnreadableError(f"{given[1:]} is not JSON: {exc}") from exc
 
 
-def _json_or_text(given: str) -> Any:
+def _json_or_text(given: str, what: str) -> Any:
     try:
         return json.loads(given, parse_constant=_not_json)
-    except ValueError:
+    except ValueError as exc:
+        if given.lstrip().startswith(("{", "[")):
+            failures.complain(f"{what} is taken as a text: it begins like JSON and is none ({exc})")
         return given
 
 

@@ -1,4 +1,4 @@
-"""What `dagctl get` prints: workflows, executions and engines, one row each."""
+"""What `dagctl get` prints: workflows, executions, engines and pools, one row each."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator import errors
-from orchestrator.cli import following, printing, progress, waiting
+from orchestrator.cli import printing, progress
 from orchestrator.cli.options import Format
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
-    from orchestrator.verbs import EngineView, ExecutionView, WorkflowView
+    from orchestrator.verbs import EngineView, ExecutionView, PoolView, WorkflowView
 
-__all__ = ["Wanted", "engines", "execution_duration", "executions", "now", "workflows"]
+__all__ = ["Wanted", "engines", "execution_duration", "executions", "now", "pools", "workflows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +64,12 @@ def workflows(client: Client, reference: str | None, labels: str, form: Format) 
 def executions(client: Client, execution: str | None, wanted: Wanted, form: Format) -> None:
     """Print one execution, or the newest ones."""
 
-    async def fetch() -> tuple[list[ExecutionView], str]:
+    async def fetch() -> list[ExecutionView]:
         async with client:
-            if execution is None:
-                return await _newest(client, wanted), ""
-            view = await client.execution(execution)
-            if form is not Format.TABLE or view.status != "cancelled":
-                return [view], ""
-            return [view], (await following.load_board(client, view)).cancelled_because
+            return await _newest(client, wanted) if execution is None else [await client.execution(execution)]
 
-    found, reason = asyncio.run(fetch())
+    found = asyncio.run(fetch())
+    told = any(view.reason for view in found)
     if form is not Format.TABLE:
         printing.structured(found if execution is None else found[0], form)
         return
@@ -82,16 +78,18 @@ def executions(client: Client, execution: str | None, wanted: Wanted, form: Form
             view.id,
             f"{view.workflow}@{view.version}",
             view.status,
-            view.engine or (f"waiting: {waiting.words(view.waiting_on)}" if view.waiting_on else ""),
+            view.engine or (f"waiting: {view.waiting_on}" if view.waiting_on else ""),
             printing.ago(view.created_at, now()),
             execution_duration(view),
             view.trigger,
-            *([reason] if reason else []),
+            *([view.reason] if told else []),
         )
         for view in found
     ]
-    headings = ("ID", "WORKFLOW", "STATUS", "ENGINE", "CREATED", "DURATION", "TRIGGER", *(["REASON"] if reason else []))
-    _print("executions", headings, rows, least=("TRIGGER", "DURATION", "ENGINE", "CREATED"))
+    headings = ("ID", "WORKFLOW", "STATUS", "ENGINE", "CREATED", "DURATION", "TRIGGER", *(["REASON"] if told else []))
+    _print(
+        "executions", headings, rows, least=("TRIGGER", "DURATION", "ENGINE", "CREATED", *(["REASON"] if told else []))
+    )
 
 
 async def _newest(client: Client, wanted: Wanted) -> list[ExecutionView]:
@@ -146,6 +144,36 @@ def engines(client: Client, engine: str | None, form: Format) -> None:
     ]
     headings = ("ID", "ADDRESS", "STATE", "RUNNING", "STARTED", "EXECUTORS", "REASON")
     _print("engines", headings, rows, least=("EXECUTORS", "STARTED", "ADDRESS"))
+
+
+def pools(client: Client, pool: str | None, form: Format) -> None:
+    """Print the pools of one name, or all of them."""
+
+    async def fetch() -> list[PoolView]:
+        async with client:
+            return await client.pools()
+
+    found = asyncio.run(fetch())
+    if pool is not None:
+        found = [view for view in found if view.name == pool]
+        if not found:
+            raise errors.NotFound(f"there is no pool '{pool}'; see `dagctl get pools`")
+    if form is not Format.TABLE:
+        printing.structured(found, form)
+        return
+    rows = [
+        (
+            view.name,
+            view.engine or "whole system",
+            f"{view.used}/{view.size}",
+            str(view.waiting),
+            view.rate or "",
+            view.reason,
+        )
+        for view in found
+    ]
+    headings = ("NAME", "OF", "USED", "WAITING", "RATE", "REASON")
+    _print("pools", headings, rows, least=("RATE",))
 
 
 def _print(what: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, least: Sequence[str] = ()) -> None:

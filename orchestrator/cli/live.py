@@ -22,6 +22,8 @@ __all__ = ["Live", "fitting"]
 
 _MARKS: Final[dict[progress.Phase, tuple[str, str]]] = {
     "pending": ("·", "dim"),
+    "queued": ("·", "yellow"),
+    "waiting": ("…", "cyan"),
     "running": ("●", "cyan"),
     "retrying": ("↻", "yellow"),
     "succeeded": ("✓", "green"),
@@ -33,6 +35,8 @@ _FIRST: Final[tuple[progress.Phase, ...]] = (
     "failed",
     "running",
     "retrying",
+    "waiting",
+    "queued",
     "cancelled",
     "succeeded",
     "pending",
@@ -85,18 +89,28 @@ class Live:
 
     def _heading(self, now: int) -> rich.console.RenderableType:
         board = self.board
-        state = "cancelling" if board.cancelling and not board.ended else board.status
+        state = _state(board)
         took = progress.duration(max(0, (board.finished_at or now) - (board.started_at or now)))
         text = rich.text.Text.assemble(
             (board.plan.reference, "bold"),
             f"  {board.execution}  {state}  {board.done}/{len(board.nodes)} nodes  {took}",
         )
         if board.ended:
-            mark, style = _MARKS[board.status]  # type: ignore[index]  # an ended board has a status that is a phase
+            mark, style = _MARKS[board.status]
             return rich.text.Text.assemble((f"{mark} ", style), text)
         heading = rich.table.Table.grid(padding=(0, 1))
         heading.add_row(self._spinner, text)
         return heading
+
+
+def _state(board: progress.Board) -> str:
+    if board.ended:
+        return board.status
+    if board.cancelling:
+        return "cancelling"
+    if board.concluded:
+        return f"{board.concluded}, on exit"
+    return "paused" if "" in board.paused else board.status
 
 
 def _row(node: progress.NodeProgress, now: int) -> list[rich.text.Text]:

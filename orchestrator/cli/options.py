@@ -16,6 +16,7 @@ __all__ = [
     "Inputs",
     "InputsFile",
     "Output",
+    "Priority",
     "Quiet",
     "ShowLogs",
 ]
@@ -59,6 +60,10 @@ IdempotencyKey = Annotated[
     typer.Option(
         "--idempotency-key", metavar="KEY", help="A second start with the same key gives the execution of the first."
     ),
+]
+Priority = Annotated[
+    int | None,
+    typer.Option("--priority", metavar="NUMBER", help="Higher ones go first; without it, that of the workflow."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 ShowLogs = Annotated[bool, typer.Option("--logs", help="Show what nodes print, on standard error.")]

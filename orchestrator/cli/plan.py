@@ -15,7 +15,10 @@ __all__ = ["Plan", "Step", "read"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One node. `code` is the user's own source, `function` the Python function it calls; empty where it has none."""
+    """One node. `code` is the user's own source, `function` the Python function it calls; empty where it has none.
+
+    `wait` says in words what a wait node waits for. `at_exit`: it is one of `on_exit`, which come after all others.
+    """
 
     id: str
     executor: str
@@ -24,11 +27,16 @@ class Step:
     when: str = ""
     code: str = ""
     function: str = ""
+    wait: str = ""
+    at_exit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One version of a workflow: `reference` is `id@version`, `inputs` the JSON Schema of each input."""
+    """One version of a workflow: `reference` is `id@version`, `inputs` the JSON Schema of each input.
+
+    `steps` are the nodes, those of `on_exit` last.
+    """
 
     reference: str
     steps: tuple[Step, ...]
@@ -49,12 +57,15 @@ def read(document: Mapping[str, Any]) -> Plan:
     metadata, spec = document["metadata"], document["spec"]
     return Plan(
         reference=f"{metadata['id']}@{metadata['version']}",
-        steps=tuple(_step(node) for node in spec["nodes"]),
+        steps=(
+            *(_step(node) for node in spec["nodes"]),
+            *(_step(node, at_exit=True) for node in spec.get("on_exit", ())),
+        ),
         inputs=spec.get("inputs", {}),
     )
 
 
-def _step(node: Mapping[str, Any]) -> Step:
+def _step(node: Mapping[str, Any], *, at_exit: bool = False) -> Step:
     executor = node["executor"]
     return Step(
         id=node["id"],
@@ -64,4 +75,18 @@ def _step(node: Mapping[str, Any]) -> Step:
         when=node.get("when") or "",
         code=executor.get("code", ""),
         function=executor.get("function", "") if executor["type"] == "python" else "",
+        wait=_wait(executor) if executor["type"] == "wait" else "",
+        at_exit=at_exit,
     )
+
+
+def _wait(executor: Mapping[str, Any]) -> str:
+    """What a wait node waits for: `1h`, `until …`, `for signal paid`, `for 2 approvals`."""
+    if "duration" in executor:
+        return str(executor["duration"])
+    if "until" in executor:
+        return f"until {executor['until']}"
+    if "signal" in executor:
+        return f"for signal {executor['signal']['name']}"
+    quorum = executor["approval"].get("quorum", 1)
+    return "for an approval" if quorum == 1 else f"for {quorum} approvals"

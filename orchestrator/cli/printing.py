@@ -25,6 +25,8 @@ _COLORS = {
     "unreachable": "31",
     "cancelled": "33",
     "retrying": "33",
+    "queued": "33",
+    "waiting": "36",
     "draining": "33",
     "running": "36",
 }

@@ -1,4 +1,4 @@
-"""What `dagctl apply`, `cancel` and `delete` do."""
+"""What `dagctl apply` and `delete` do, and in whose name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.verbs import Registration
 
-__all__ = ["apply", "author", "cancel", "delete"]
+__all__ = ["apply", "author", "delete"]
 
 
 def apply(client: Client, names: Sequence[str], form: Format) -> None:
@@ -77,20 +77,6 @@ async def _check_versions(client: Client, loaded: Sequence[documents.Loaded]) ->
                 f"{item.name}: {reference} is registered already with another content: give this one a higher version; "
                 "nothing was registered"
             )
-
-
-def cancel(client: Client, execution: str, reason: str, form: Format) -> None:
-    """Ask an execution to stop, in the name of the user of this machine."""
-
-    async def send() -> object:
-        async with client:
-            return await client.cancel(execution, reason=reason, author=author())
-
-    view = asyncio.run(send())
-    if form is Format.TABLE:
-        printing.write(f"{execution} is asked to stop")
-    else:
-        printing.structured(view, form)
 
 
 def delete(client: Client, reference: str, *, force: bool, form: Format) -> None:

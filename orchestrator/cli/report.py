@@ -13,17 +13,20 @@ __all__ = ["explain", "failure"]
 
 _SHOWN: Final = 10
 
+_NODE_FAILED: Final = "NodeFailed"
+"""The error of an execution that says no more than its nodes do."""
+
 
 def explain(board: progress.Board) -> str:
     """The story of an execution that failed or was cancelled, in lines."""
     lines = [f"execution {board.execution} of {board.plan.reference} {_ended(board)}"]
     causes = list(board.causes())
+    if board.error is not None and (not causes or board.error.type != _NODE_FAILED):
+        lines.append(f"  {board.error.type}: {board.error.message}")
     for failure in islice(causes, _SHOWN):
         lines.extend(_failure(board, failure))
     if len(causes) > _SHOWN:
         lines.append(f"  … and {len(causes) - _SHOWN} more failures")
-    if not causes and board.error is not None:
-        lines.append(f"  {board.error.type}: {board.error.message}")
     return "\n".join(lines)
 
 
@@ -61,6 +64,7 @@ def _failure(board: progress.Board, failure: progress.Failure) -> Iterator[str]:
         yield f"    line {error.line}: {code[error.line - 1].strip()}"
     elif error.line:
         yield f"    line {error.line}"
-    frames = error.traceback.splitlines()
-    if len(frames) > 1 or not error.line:  # a single frame says no more than the line above
-        yield from (f"    {line}" for line in frames)
+    told = error.traceback.splitlines()
+    single = len(told) == 1 or (len(told) == 2 and not told[0].startswith(" ") and told[1].startswith("  "))
+    if not error.line or not single:  # a single frame says no more than the line above
+        yield from (f"    {line}" for line in told)

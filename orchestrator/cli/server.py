@@ -37,6 +37,9 @@ def run(
     engines: Annotated[
         str | None, typer.Option(metavar="HOST:PORT,…", help="Addresses of the engines. [env: ENGINES]")
     ] = None,
+    pools: Annotated[
+        str | None, typer.Option(metavar="NAME=SIZE,…", help="Pools over the whole system. [env: POOLS]")
+    ] = None,
     database_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Where everything is kept. [env: DATABASE_URL]")
     ] = None,
@@ -87,6 +90,7 @@ def run(
         "host": host,
         "http_port": port,
         "engines": engines,
+        "pools": pools,
         "database_url": database_url,
         "load_balancer_type": load_balancer,
         "dagengine_token_file": token_file,

@@ -57,6 +57,7 @@ def orchestrator(settings: OrchestratorSettings) -> Orchestrator:
             strategy=settings.load_balancer_type,
             queue_limit=settings.max_queued,
             engine_lost_after=settings.engine_lost_timeout,
+            pools=settings.pools,
             cron_catch_up=settings.cron_catch_up,
             trigger_wait=settings.http_trigger_wait,
             max_body=settings.max_body_bytes,

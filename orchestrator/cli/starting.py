@@ -28,6 +28,7 @@ class Order:
     pairs: tuple[str, ...]
     inputs_file: str | None
     idempotency_key: str | None
+    priority: int | None = None
     wait: bool
     watch: bool
 
@@ -66,7 +67,7 @@ async def _start(client: Client, order: Order, form: Format, started: list[str])
             reference = f"{workflow.id}@{workflow.version}"
             declared = dict(plan.read(msgspec.json.decode(workflow.document)).inputs)
         values = inputs.gather(order.pairs, order.inputs_file, declared)
-        view = await client.start(reference, values, idempotency_key=order.idempotency_key)
+        view = await client.start(reference, values, idempotency_key=order.idempotency_key, priority=order.priority)
         started.append(view.id)
         if not order.wait:
             _print(view, form)

@@ -1,6 +1,6 @@
 """Why an execution is not running yet, in words: from `waiting_on`, which is made for programs.
 
-Told by `start --wait`, `start --watch` and `watch` while they wait, and by `get executions` and `describe execution`.
+Told by `start --wait`, `start --watch` and `watch` while they wait, and by `describe execution`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from dagengine.errors import DAGEngineError
 from orchestrator import errors
 from orchestrator.cli import plan
+from orchestrator.waiting import words
 
 if TYPE_CHECKING:
     from orchestrator.verbs import ExecutionView, Verbs
@@ -25,31 +26,6 @@ _PATIENCE: Final = 2.0
 """Seconds that an execution may wait without a word."""
 _PAUSE: Final = 1.0
 """Seconds between two looks."""
-_WORDS: Final = {
-    "no_engine": "no engine is connected and ready",
-    "all_draining": "every engine is draining: none takes new work",
-    "engines_full": "every engine that could run it is full",
-    "engines_unable": "no engine is able to run it",
-}
-
-
-def words(reason: str, functions: tuple[str, ...] = ()) -> str:
-    """What `waiting_on` says. `functions` are the Python functions that the workflow calls, where they are known."""
-    kind, _, detail = reason.partition(":")
-    if kind == "no_executor":
-        types = detail.split("+")
-        return f"no engine has the {_listed('executor', types)}"
-    if kind == "engines_unable" and functions:
-        flags = " ".join(f"--python '{name}=module:{name.rpartition('.')[2]}'" for name in functions)
-        return f"no engine has the {_listed('Python function', functions)} (dag-engine {flags})"
-    return _WORDS.get(reason, reason)
-
-
-def _listed(noun: str, names: tuple[str, ...] | list[str]) -> str:
-    quoted = [f"'{name}'" for name in names]
-    if len(quoted) == 1:
-        return f"{noun} {quoted[0]}"
-    return f"{noun}s {', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 async def explained(verbs: Verbs, view: ExecutionView) -> str:

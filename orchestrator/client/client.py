@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -17,12 +16,14 @@ from orchestrator import outcome, verbs, views
 from orchestrator.client import stream
 from orchestrator.client.connection import Connection
 from orchestrator.errors import RequestError
+from orchestrator.operating import Operating, as_json
 from orchestrator.store.base import TERMINAL
 from orchestrator.verbs import ExecutionView, FactView
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from dagengine.machine.operations import Operation
     from dagengine.spec.model import Document
 
 __all__ = ["DEFAULT_URL", "Client"]
@@ -35,7 +36,7 @@ _TURN: Final = 30.0
 """Seconds for which one request waits for an execution; longer waits are several requests."""
 
 
-class Client:
+class Client(Operating):
     """An orchestrator behind a URL, with the verbs and errors of the embedded one (`orchestrator.verbs.Verbs`).
 
     `timeout` is the longest time an answer may take, in seconds, on top of the time the server was asked to wait.
@@ -133,15 +134,16 @@ class Client:
         *,
         idempotency_key: str | None = None,
         trigger: str = "api",
+        priority: int | None = None,
     ) -> ExecutionView:
-        """Start an execution; returns once it is recorded. Raises NotFound, InputError, Overloaded.
+        """Start an execution; returns once it is recorded. Raises NotFound, InputError, Overloaded, AtLimit.
 
         Without a key one is made, so that a start whose answer was lost is not made twice. Over HTTP, the `trigger`
         is always `api`.
         """
         if trigger != "api":
             raise RequestError(f"an execution started over HTTP has the trigger 'api', not {trigger!r}")
-        return await self._start(reference, inputs, idempotency_key)
+        return await self._start(reference, inputs, idempotency_key, priority)
 
     async def execute_workflow(
         self,
@@ -150,6 +152,7 @@ class Client:
         *,
         idempotency_key: str | None = None,
         timeout: float | None = None,
+        priority: int | None = None,
     ) -> dict[str, Any]:
         """Start an execution, wait for its end and return its outputs.
 
@@ -158,7 +161,7 @@ class Client:
         """
         turn = _TURN if timeout is None else min(_TURN, timeout)
         deadline = None if timeout is None else _now() + timeout
-        view = await self._start(reference, inputs, idempotency_key, turn=turn)
+        view = await self._start(reference, inputs, idempotency_key, priority, turn=turn)
         if view.status not in TERMINAL:
             view = await self.wait(view.id, timeout=None if deadline is None else max(0.0, deadline - _now()))
         if view.status not in TERMINAL:
@@ -208,26 +211,70 @@ class Client:
         query = {"node": node, "after": after, "limit": limit}
         return (await self._connection.get(f"{_execution(execution)}/logs", views.LogList, query=query)).items
 
-    async def cancel(self, execution: str, *, reason: str = "", author: str = "") -> ExecutionView:
-        """Ask an execution to stop; returns once the request is durable. Raises NotFound, Conflict."""
-        body = msgspec.json.encode(views.CancelRequest(reason=reason, author=author))
+    async def operate(self, execution: str, operation: Operation, /) -> verbs.Receipt:
+        """Ask something of an execution; returns once that is durable.
+
+        Raises NotFound, Conflict, Forbidden, InputError, RequestError (`orchestrator.verbs.Verbs.operate`).
+        """
+        members: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(operation))
+        return await self._ask(execution, members.pop("kind"), members)
+
+    async def _ask(self, execution: str, kind: str, members: Mapping[str, Any]) -> verbs.Receipt:
+        body = dict(members)
+        if body.pop("terminate", False):
+            kind = "terminate"
+        if kind == "cancel":
+            body["grace"] = body.get("grace", 0) / 1e6
+        elif kind == "terminate":
+            body.pop("grace", None)
         answer = await self._connection.request(
-            "POST", f"{_execution(execution)}/cancel", body=body, headers={"content-type": "application/json"}
+            "POST",
+            f"{_execution(execution)}/{kind}",
+            body=as_json(body, "what is asked for"),
+            headers={"content-type": "application/json"},
         )
-        return self._connection.decode(answer, ExecutionView)
+        return self._connection.decode(answer, verbs.Receipt)
+
+    async def why(self, execution: str, node: str | None = None) -> verbs.Explanation:
+        """Why an execution, and its nodes (or one), is not running, from what is committed. Raises NotFound."""
+        path = f"{_execution(execution)}/why"
+        return await self._connection.get(path, verbs.Explanation, query={"node": node})
+
+    async def nodes(self, execution: str) -> list[verbs.NodeView]:
+        """How far each node is, in the order of the document. Raises NotFound."""
+        return (await self._connection.get(f"{_execution(execution)}/nodes", views.NodeList)).items
+
+    async def attempts(
+        self, execution: str, node: str, *, index: int | None = None, after: int = 0, limit: int = 1_000
+    ) -> list[verbs.AttemptView]:
+        """Every try at a node (at one item of it), but for the first `after`: a page of them. Raises NotFound."""
+        query = {"index": index, "after": after, "limit": limit}
+        path = f"{_execution(execution)}/nodes/{quote(node, safe='')}/attempts"
+        return (await self._connection.get(path, views.AttemptList, query=query)).items
 
     async def engines(self) -> list[verbs.EngineView]:
         """The engines known now."""
         return (await self._connection.get("/api/v1/engines", views.EngineList)).items
 
+    async def pools(self) -> list[verbs.PoolView]:
+        """The pools over the whole system, and those of the engines that are connected."""
+        return (await self._connection.get("/api/v1/pools", views.PoolList)).items
+
     async def _start(
-        self, reference: str, inputs: Mapping[str, Any] | None, key: str | None, *, turn: float | None = None
+        self,
+        reference: str,
+        inputs: Mapping[str, Any] | None,
+        key: str | None,
+        priority: int | None,
+        *,
+        turn: float | None = None,
     ) -> ExecutionView:
+        body = {"inputs": dict(inputs or {})} | ({} if priority is None else {"priority": priority})
         answer = await self._connection.request(
             "POST",
             f"{_workflow(reference)}/executions",
             query=None if turn is None else {"wait": "true", "timeout": f"{turn:.3f}"},
-            body=_json({"inputs": dict(inputs or {})}, "the inputs"),
+            body=as_json(body, "the inputs"),
             headers={"content-type": "application/json", "idempotency-key": key or uuid.uuid4().hex},
             patience=turn or 0.0,
             repeatable=True,
@@ -247,14 +294,6 @@ def _execution(execution: str) -> str:
     return f"/api/v1/executions/{quote(execution, safe='')}"
 
 
-def _json(value: object, what: str) -> bytes:
-    try:
-        # not msgspec: it would turn NaN into null, and bytes and sets into something, without a word
-        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise RequestError(f"{what} cannot be written as JSON: {exc}") from exc
-
-
 def _text(document: Document | Mapping[str, Any] | str | bytes) -> tuple[bytes, str]:
     """The document as text, and its media type."""
     if isinstance(document, str | bytes):
@@ -265,5 +304,5 @@ def _text(document: Document | Mapping[str, Any] | str | bytes) -> tuple[bytes, 
             return text, "application/yaml"
         return text, "application/json"
     if isinstance(document, Mapping):
-        return _json(dict(document), "the document"), "application/json"
+        return as_json(dict(document), "the document"), "application/json"
     return document.canonical, "application/json"

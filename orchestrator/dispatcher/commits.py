@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, get_args
 
 import msgspec
 import structlog
@@ -16,11 +16,12 @@ import structlog
 from dagengine.clock import Clock
 from dagengine.events import facts
 from dagengine.wire.v1 import session_pb2
+from orchestrator.dispatcher import results
 from orchestrator.errors import StoreError
 from orchestrator.store.base import Appended, Batch, Store, Terminal
 from orchestrator.transport.base import Link
 
-__all__ = ["Commit", "Commits", "is_terminal", "terminal_of"]
+__all__ = ["Commit", "Commits", "is_terminal", "made", "terminal_of"]
 
 _log = structlog.get_logger("orchestrator.commits")
 
@@ -29,8 +30,21 @@ _MOST_BYTES: Final = 16 * 1024 * 1024
 _RETRY: Final = 500_000
 """Microseconds between two tries while the store cannot be written."""
 
-_TERMINAL: Final = tuple(b'{"type":"%s"' % kind.__name__.encode() for kind in facts.TERMINAL)
-_CANCEL: Final = b'{"type":"CancelRequested"'
+
+def _beginning(kind: type) -> bytes:
+    return b'{"type":"%s"' % kind.__name__.encode()
+
+
+_TERMINAL: Final = tuple(map(_beginning, facts.TERMINAL))
+_CITING: Final = tuple(_beginning(kind) for kind in get_args(facts.Fact) if issubclass(kind, facts.Operation))
+_RERUN: Final = _beginning(facts.RerunRequested)
+
+
+class _Citation(msgspec.Struct):
+    command: str = ""
+
+
+_citation: Final = msgspec.json.Decoder(_Citation)
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -52,8 +66,33 @@ def terminal_of(payload: bytes) -> Terminal:
             return Terminal(status="succeeded", at=at, outputs=bytes(outputs))
         case facts.ExecutionFailed(at=at, error=error):
             return Terminal(status="failed", at=at, error=msgspec.json.encode(error))
+        case facts.ExecutionCancelled(at=at, reason=reason):
+            why = facts.ErrorInfo(type="Cancelled", message=reason) if reason else None
+            return Terminal(status="cancelled", at=at, error=None if why is None else msgspec.json.encode(why))
         case fact:
-            return Terminal(status="cancelled", at=fact.at)
+            raise ValueError(f"{type(fact).__name__} ends no execution")
+
+
+def made(execution: str, epoch: int, first_seq: int, payloads: Sequence[bytes]) -> Batch:
+    """A batch of facts as the store wants it: with what they apply, and whether they end the execution."""
+    batch: dict[str, Any] = {
+        "execution": execution,
+        "epoch": epoch,
+        "first_seq": first_seq,
+        "facts": payloads,
+        "results": results.of_facts(execution, payloads),
+    }
+    citing = [payload for payload in payloads if payload.startswith(_CITING)]
+    if not citing:
+        last = payloads[-1]
+        return Batch(**batch, terminal=terminal_of(last) if is_terminal(last) else None)
+    turn = next((payload for payload in reversed(payloads) if payload.startswith((*_TERMINAL, _RERUN))), b"")
+    return Batch(
+        **batch,
+        terminal=terminal_of(turn) if is_terminal(turn) else None,
+        goes_on=turn.startswith(_RERUN),
+        applied=[command for payload in citing if (command := _citation.decode(payload).command)],
+    )
 
 
 class Commits:
@@ -89,15 +128,7 @@ class Commits:
         payloads = list(message.facts)
         if not payloads:
             return
-        last = payloads[-1]
-        batch = Batch(
-            execution=message.execution,
-            epoch=message.epoch,
-            first_seq=message.first_seq,
-            facts=payloads,
-            terminal=terminal_of(last) if is_terminal(last) else None,
-            applied=[_command(payload) for payload in payloads if payload.startswith(_CANCEL)],
-        )
+        batch = made(message.execution, message.epoch, message.first_seq, payloads)
         self._waiting.append(Commit(link, batch))
         self._bytes += sum(map(len, payloads))
         self._work.set()
@@ -167,8 +198,3 @@ class Commits:
 
 def _stopped() -> StoreError:
     return StoreError("facts are not committed any more: the orchestrator is closing, or has broken down")
-
-
-def _command(payload: bytes) -> str:
-    fact = facts.decode(payload)
-    return fact.command if isinstance(fact, facts.CancelRequested) else ""

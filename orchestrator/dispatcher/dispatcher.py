@@ -10,26 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Final
 
+from dagengine.admission.declaration import Declared
 from dagengine.clock import Clock
 from dagengine.spec.model import Document
 from orchestrator import defaults
 from orchestrator.dispatcher import messages, placement
 from orchestrator.dispatcher.commits import Commit, Commits
+from orchestrator.dispatcher.concurrency import Limits
 from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.feed import Feed
 from orchestrator.dispatcher.ledger import Ledger
 from orchestrator.dispatcher.placer import Placer
+from orchestrator.dispatcher.pools import Pools
 from orchestrator.dispatcher.sessions import Sessions
 from orchestrator.dispatcher.tracked import Plan, Tracked
 from orchestrator.errors import Conflict, NotFound, Overloaded, StoreError, Unavailable
 from orchestrator.monitor.monitor import Monitor
-from orchestrator.store.base import Appended, ExecutionRecord, InboxItem, Store
+from orchestrator.store.base import TERMINAL, Appended, ExecutionRecord, InboxItem, Store, Terminal
 from orchestrator.supervision import Supervisor
 from orchestrator.transport.base import Transport
-from orchestrator.verbs import EngineView
+from orchestrator.verbs import EngineView, PoolView
 
 __all__ = ["Dispatcher"]
 
@@ -49,11 +52,13 @@ class Dispatcher:
         queue_limit: int = defaults.QUEUE_LIMIT,
         queue_bytes: int = _QUEUE_BYTES,
         engine_lost_after: float = defaults.ENGINE_LOST_AFTER,
+        pools: Mapping[str, Declared] | None = None,
         supervisor: Supervisor | None = None,
     ) -> None:
         """`queue_limit` counts executions that wait for an engine, `queue_bytes` bounds what their inputs take.
 
-        `engine_lost_after` is in seconds. The dispatcher's tasks are watched by `supervisor`.
+        `engine_lost_after` is in seconds. `pools` are those over the whole system, by name. The dispatcher's tasks are
+        watched by `supervisor`.
         """
         self.feed = Feed()
         self._ledger = Ledger()
@@ -69,7 +74,15 @@ class Dispatcher:
         """Of the versions of which executions have not ended: those hold on to them."""
         self._supervisor = supervisor or Supervisor()
         self._commits = Commits(store, clock, answer=self._answered, took=monitor.commit_took)
-        self._ending = Ending(store, clock, settled=self._commits.settled, ended=self._ended_here)
+        self._ending = Ending(
+            store,
+            clock,
+            settled=self._commits.settled,
+            placeable=self._ledger.placeable,
+            ended=self._ended_here,
+        )
+        self._pools = Pools(pools or {}, clock, self._ledger.roster)
+        self.limits = Limits(self._ledger, clock, operate=self.operate)
         self._placer = Placer(self._ledger, store, clock, strategy, ending=self._ending)
         self._sessions = Sessions(
             self._ledger,
@@ -78,6 +91,7 @@ class Dispatcher:
             commits=self._commits,
             ending=self._ending,
             feed=self.feed,
+            pools=self._pools,
             lost_after=engine_lost_after,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -87,15 +101,23 @@ class Dispatcher:
 
     async def open(self) -> None:
         """Take over every execution that has not ended, and start to work."""
-        for record in await self._store.unfinished():
-            tracked = Tracked(record, await self._plan(record.digest))
-            self._ledger.add(tracked)
+        unfinished = [Tracked(record, await self._plan(record.digest)) for record in await self._store.unfinished()]
+        for tracked in unfinished:
             if tracked.engine is not None:
                 self._sessions.expect(tracked.engine)
+                self._pools.expect(tracked.engine, tracked.plan.shared_pools)
+        self.limits.restore(unfinished)
         for item in await self._store.inbox():
             if item.execution in self._ledger.executions:
                 self._ledger.executions[item.execution].inbox[item.id] = item
-        for work in (self._placer.run, self._commits.run, self._sessions.look_after_absent, self._ending.run):
+        for work in (
+            self._placer.run,
+            self._commits.run,
+            self._sessions.look_after_absent,
+            self._ending.run,
+            self._pools.run,
+            self.limits.run,
+        ):
             task = self._supervisor.start(work(), name=work.__qualname__)
             task.add_done_callback(self._stop_waiting)
             self._tasks.append(task)
@@ -133,17 +155,21 @@ class Dispatcher:
 
     @property
     def queued(self) -> int:
-        """Executions that wait for an engine."""
-        return len(self._ledger.queue)
+        """Executions that wait for an engine, or to be allowed one."""
+        return self._ledger.waiting
 
     @property
     def running(self) -> int:
         """Executions that an engine has."""
-        return len(self._ledger.executions) - len(self._ledger.queue)
+        return len(self._ledger.executions) - self._ledger.waiting
 
     def engines(self) -> list[EngineView]:
         """The engines, and the addresses at which none has answered yet."""
         return self._ledger.roster.views()
+
+    def pools(self) -> list[PoolView]:
+        """The pools over the whole system, and those of the engines that are connected."""
+        return self._pools.views()
 
     @contextlib.contextmanager
     def admission(self, size: int = 0) -> Iterator[None]:
@@ -155,7 +181,7 @@ class Dispatcher:
             raise Unavailable("the orchestrator is closing, or has broken down: its log tells")
         if self.queued + self._admitted >= self._queue_limit:
             raise Overloaded(f"{self.queued} executions wait for an engine already; try again later")
-        held = self._ledger.queue.size + self._admitted_bytes
+        held = self._ledger.waiting_size + self._admitted_bytes
         if held and held + size > self._queue_bytes:
             raise Overloaded(f"the executions that wait for an engine have {held:,} bytes of inputs; try again later")
         self._admitted += 1
@@ -168,23 +194,29 @@ class Dispatcher:
 
     def submit(self, record: ExecutionRecord, document: Document) -> None:
         """Run an execution that the store has just recorded as queued."""
-        plan = self._plans.get(document.digest) or Plan.of(document)
+        plan = self._plans.get(document.digest) or Plan.of(document, self._pools.names)
         self._plans[document.digest] = plan
-        self._ledger.add(Tracked(record, plan))
+        self.limits.enter(Tracked(record, plan))
         self._monitor.execution_started()
 
     def waiting_on(self, execution: str) -> str | None:
         """Why an execution has no engine; None when it has one, or has ended.
 
-        A reason of `placement.Placement`, or `broken`: it was given up, and the store has yet to take its end.
+        A reason of `placement.Placement`; or `broken`: it was given up, and the store has yet to take its end; or
+        `concurrency`: others of its workflow that share its key are to end first.
         """
         if execution in self._ending:
             return "broken"
+        if self.limits.waits(execution):
+            return "concurrency"
         return self._ledger.queue.reason(execution)
 
-    async def cancel(self, item: InboxItem) -> None:
-        """Ask an execution to stop; returns once the request is durable. NotFound, or Conflict when it has ended."""
-        if not await self._store.add_inbox(item):
+    async def operate(self, item: InboxItem) -> None:
+        """Ask something of an execution; returns once the request is durable. NotFound, or Conflict when it has ended.
+
+        One that has ended may be asked to run parts of it again: then it is queued. Overloaded, Unavailable.
+        """
+        if not await (self._reopen(item) if item.kind == "retry" else self._store.add_inbox(item)):
             record = await self._store.execution(item.execution)
             if record is None:
                 raise NotFound(f"there is no execution '{item.execution}'")
@@ -193,11 +225,30 @@ class Dispatcher:
         if tracked is None:
             return
         tracked.inbox[item.id] = item
-        if tracked.engine is None and await self._ending.cancel(tracked, item):
+        if item.kind == "cancel" and tracked.engine is None and await self._ending.obey(tracked):
             return
         engine = self._ledger.roster.engines.get(tracked.engine or "")
         if engine is not None and not tracked.dispatching:  # else it goes with the start
             engine.link.send(messages.delivery([item]))
+
+    async def _reopen(self, item: InboxItem) -> bool:
+        """Keep a retry. An execution that has ended waits for an engine again, to be told of it there."""
+        record = await self._store.execution(item.execution)
+        if record is None:
+            return False
+        plan = await self._plan(record.digest)
+        with self.admission(len(record.inputs)) if record.status in TERMINAL else contextlib.nullcontext():
+            kept = await self._store.reopen(item)
+            if kept is None:
+                return False
+            record, reopened = kept
+            if reopened:
+                tracked = Tracked(record, plan)
+                tracked.since = item.created_at
+                self.limits.enter(tracked, again=True)
+                self._monitor.execution_reopened()
+                self.feed.changed(record.id)
+        return True
 
     def reconsider(self, engine: str) -> None:
         """`engine` has learnt something: executions that it could not run may be tried there again."""
@@ -209,7 +260,7 @@ class Dispatcher:
             canonical = await self._store.document(digest)
             if canonical is None:
                 raise StoreError(f"the store has executions of {digest} that have not ended, but not its document")
-            plan = self._plans[digest] = Plan.of(Document.model_validate_json(canonical))
+            plan = self._plans[digest] = Plan.of(Document.model_validate_json(canonical), self._pools.names)
         return plan
 
     def _stop_waiting(self, _: asyncio.Task[None]) -> None:
@@ -239,10 +290,16 @@ class Dispatcher:
             batch.execution, appended.new_from, batch.facts[appended.new_from - batch.first_seq :]
         )
         tracked.committed(batch, appended)
-        if batch.terminal is not None:
+        if tracked.record.status in TERMINAL:
             self._ended(tracked)
-        else:
-            self.feed.changed(batch.execution)
+            return
+        if batch.terminal is not None:
+            # A retry came while it ended. Whoever had it may have forgotten it already: it is dispatched anew.
+            link.send(messages.drop(batch.execution, batch.epoch))
+            self._count_end(tracked, batch.terminal)
+            self._monitor.execution_reopened()
+            self._ledger.enqueue(tracked)
+        self.feed.changed(batch.execution)
 
     def _ended_here(self, tracked: Tracked, first_seq: int, payloads: list[bytes]) -> None:
         self._monitor.facts_committed(tracked.record.id, first_seq, payloads)
@@ -250,7 +307,11 @@ class Dispatcher:
 
     def _ended(self, tracked: Tracked) -> None:
         record = tracked.record
-        began = record.started_at or record.created_at
-        self._monitor.execution_ended(record.status, ((record.finished_at or began) - began) / 1e6)
+        self._count_end(tracked, Terminal(status=record.status, at=record.finished_at or 0))
         self._ledger.forget(tracked)
+        self.limits.ended(record.id)
         self.feed.ended(record)
+
+    def _count_end(self, tracked: Tracked, end: Terminal) -> None:
+        began = max(tracked.went_on, tracked.record.started_at or tracked.record.created_at)
+        self._monitor.execution_ended(end.status, max(0, end.at - began) / 1e6)

@@ -1,16 +1,19 @@
 """Ends executions that no engine has: what is undispatched is sequenced by its owner, which is the dispatcher.
 
 Two things lead here. Somebody cancels an execution that waits for an engine: then the facts are those that an
-engine's machine would have made, because the same machine makes them, folded from the committed journal. Or an
+engine's machine would have made, because the same machine makes them, folded from the committed journal. Nodes that
+run even then wait for an engine, unless none is able to run the execution and it never began: then there is nothing to
+clean up after, and it ends without them. Or an
 execution is given up: engines have broken down on it, or nobody can be sent it. Then nothing is folded or evaluated,
-since that may be what breaks: one last fact says that it has failed, why, and that it was given up.
+since that may be what breaks: one last fact says that it has failed, why, and that it was given up. One that had ended
+already, and was to go on, stays as it had ended: facts say that what was asked of it is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -19,11 +22,12 @@ from dagengine.clock import Clock
 from dagengine.events import facts
 from dagengine.events.facts import ErrorInfo, Fact
 from dagengine.graph.compiled import compile_document
+from dagengine.machine import operations
 from dagengine.machine.conclusion import shortened
 from dagengine.machine.machine import Machine, fold
-from dagengine.machine.stimuli import Begin, Cancel
+from dagengine.machine.stimuli import Begin, Operate
 from dagengine.spec.model import Document
-from orchestrator.dispatcher.commits import is_terminal, terminal_of
+from orchestrator.dispatcher.commits import made
 from orchestrator.dispatcher.tracked import Tracked
 from orchestrator.errors import StoreError
 from orchestrator.store.base import TERMINAL, ExecutionRecord, InboxItem, Store
@@ -44,13 +48,23 @@ Ended = Callable[[Tracked, int, list[bytes]], None]
 class Ending:
     """Makes last facts. `ended` is called once they are committed and the execution's record says so.
 
-    `settled` returns once every fact that engines have sent so far is committed or refused.
+    `settled` returns once every fact that engines have sent so far is committed or refused. `placeable` says whether an
+    engine is able to run an execution, or one that is may still come.
     """
 
-    def __init__(self, store: Store, clock: Clock, *, settled: Callable[[], Awaitable[None]], ended: Ended) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        settled: Callable[[], Awaitable[None]],
+        placeable: Callable[[Tracked], bool],
+        ended: Ended,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._settled = settled
+        self._placeable = placeable
         self._ended = ended
         self._given_up: dict[str, tuple[Tracked, ErrorInfo]] = {}
         self._work = asyncio.Event()
@@ -59,26 +73,28 @@ class Ending:
         """Whether an execution was given up, and its end is not recorded yet."""
         return execution in self._given_up
 
-    async def cancel(self, tracked: Tracked, item: InboxItem) -> bool:
-        """Do what an inbox item asks for, to an execution without an engine.
+    async def obey(self, tracked: Tracked) -> bool:
+        """Do what the inbox of an execution without an engine asks for, if that ends it: somebody cancels it.
 
         False when nodes of it run even then, or when an engine has got it meanwhile: it will do it there. So it is
-        when the store cannot be written, because the item is kept.
+        when the store cannot be written, because the inbox is kept.
         """
-        wish: dict[str, Any] = msgspec.json.decode(item.payload, type=dict[str, Any])
-        cancel = Cancel(
-            at=self._clock.now(), author=wish.get("author", ""), reason=wish.get("reason", ""), command=item.id
-        )
+        asked = list(tracked.inbox.values())
+        if not any(item.kind == "cancel" for item in asked):
+            return False
         try:
             record = await self._taken_back(tracked)
             if record is None:
                 return False
-            made = _cancelled(tracked, record, await self._history(record), cancel)
-            return await self._commit(tracked, record, made)
+            wanted = [Operate(at=self._clock.now(), operation=_meant(item), command=item.id) for item in asked]
+            last, ended = _obeyed(tracked, record, await self._history(record), wanted)
+            if not ended and not record.last_seq and not self._placeable(tracked):
+                last, ended = _obeyed(tracked, record, [], [_without_exit(tracked, operate) for operate in wanted])
+            return ended and await self._commit(tracked, record, last)
         except StoreError as error:
-            _log.warning("cancel_not_recorded", execution=item.execution, error=str(error))
+            _log.warning("cancel_not_recorded", execution=tracked.record.id, error=str(error))
         except Exception:
-            _log.exception("execution_cannot_end", execution=item.execution)
+            _log.exception("execution_cannot_end", execution=tracked.record.id)
         return False
 
     def give_up(self, tracked: Tracked, error: ErrorInfo) -> None:
@@ -110,7 +126,7 @@ class Ending:
         try:
             record = await self._taken_back(tracked)
             if record is not None:
-                await self._commit(tracked, record, await self._failed(record, error))
+                await self._commit(tracked, record, await self._failed(record, error), given_up=True)
         except StoreError as problem:
             _log.error("end_not_recorded", execution=tracked.record.id, error=str(problem))
         except Exception:  # a fault of ours with one execution must not keep the others from their end
@@ -135,25 +151,15 @@ class Ending:
         self._ended(tracked, fresh.last_seq + 1, [])
         return None
 
-    async def _commit(self, tracked: Tracked, record: ExecutionRecord, made: Sequence[Fact]) -> bool:
-        """Record last facts; False when they are no end, or do not follow what is in the store (any more)."""
-        payloads = [facts.encode(fact) for fact in made]
-        if not is_terminal(payloads[-1]) or tracked.engine is not None:
+    async def _commit(
+        self, tracked: Tracked, record: ExecutionRecord, last: Sequence[Fact], *, given_up: bool = False
+    ) -> bool:
+        """Record last facts; False when they do not follow what is in the store, or leave a retry in the inbox."""
+        payloads = [facts.encode(fact) for fact in last]
+        batch = made(record.id, record.epoch, record.last_seq + 1, payloads)
+        if tracked.engine is not None or not await self._store.end_undispatched(batch, retries=given_up):
             return False
-        terminal = terminal_of(payloads[-1])
-        if not await self._store.end_undispatched(
-            record.id, payloads, terminal, epoch=record.epoch, last_seq=record.last_seq
-        ):
-            return False
-        tracked.record = msgspec.structs.replace(
-            record,
-            status=terminal.status,
-            started_at=record.started_at or made[0].at,
-            finished_at=terminal.at,
-            last_seq=record.last_seq + len(payloads),
-            outputs=terminal.outputs,
-            error=terminal.error,
-        )
+        tracked.record = await self._store.execution(record.id) or record
         self._ended(tracked, record.last_seq + 1, payloads)
         return True
 
@@ -166,24 +172,61 @@ class Ending:
             history += [facts.decode(fact.payload) for fact in page]
         return history
 
-    async def _failed(self, record: ExecutionRecord, error: ErrorInfo) -> list[Fact]:
+    async def _failed(self, record: ExecutionRecord, error: ErrorInfo) -> Sequence[Fact]:
         """What follows the journal when the execution is given up. Its last fact is all that is looked at of it."""
         at = self._clock.now()
-        last = facts.ExecutionFailed(at=at, error=error, given_up=True)
         if not record.last_seq:
-            return [_started(record, at), last]
+            return [_started(record, at), facts.ExecutionFailed(at=at, error=error, given_up=True)]
         for stored in await self._store.facts(record.id, after=record.last_seq - 1, limit=1):
-            last = msgspec.structs.replace(last, at=max(at, _time_of(stored.payload)))
-        return [last]
+            at = max(at, _time_of(stored.payload))
+        if await self._store.former_end(record.id) is not None:
+            return [_refused(item, at, error) for item in await self._store.inbox(record.id)]
+        return [facts.ExecutionFailed(at=at, error=error, given_up=True)]
 
 
-def _cancelled(tracked: Tracked, record: ExecutionRecord, history: list[Fact], cancel: Cancel) -> list[Fact]:
-    """What follows `history` once `cancel` is obeyed. Not to the end where nodes run even then."""
+def _meant(item: InboxItem) -> operations.Operation:
+    """What an item asks of an execution that no engine has: nothing runs there that could use a grace."""
+    operation = operations.decode(item.payload)
+    return msgspec.structs.replace(operation, grace=0) if isinstance(operation, operations.Cancel) else operation
+
+
+def _without_exit(tracked: Tracked, operate: Operate) -> Operate:
+    """The same request, a cancel as one that ends everything, with words about what does not run."""
+    if not isinstance(cancel := operate.operation, operations.Cancel) or cancel.terminate:
+        return operate
+    on_exit = Document.model_validate_json(tracked.plan.canonical).spec.on_exit
+    left_out = "on_exit" if on_exit else "what runs in any case"
+    why = f"it never began and no engine is able to run it, so {left_out} did not run"
+    reason = f"{cancel.reason} ({why})" if cancel.reason else why
+    return msgspec.structs.replace(operate, operation=msgspec.structs.replace(cancel, terminate=True, reason=reason))
+
+
+def _obeyed(
+    tracked: Tracked, record: ExecutionRecord, history: list[Fact], wanted: list[Operate]
+) -> tuple[list[Fact], bool]:
+    """What follows `history` once all that is wanted is obeyed; whether that is the end: nodes may run even then."""
     graph = compile_document(Document.model_validate_json(tracked.plan.canonical))
+    last: list[Fact] = []
     if history:
-        return fold(graph, history, execution=record.id, seed=record.seed).handle(cancel).facts
-    machine = Machine(graph, execution=record.id, seed=record.seed)
-    return machine.handle(Begin(at=cancel.at, inputs=record.inputs, cancel=cancel)).facts
+        machine = fold(graph, history, execution=record.id, seed=record.seed)
+    else:
+        machine = Machine(graph, execution=record.id, seed=record.seed)
+        begin = Begin(at=wanted[0].at, inputs=record.inputs)
+        if isinstance(cancel := wanted[0].operation, operations.Cancel):
+            begin = msgspec.structs.replace(begin, cancel=cancel, command=wanted[0].command)
+            wanted = wanted[1:]
+        last += machine.handle(begin).facts
+    for operate in wanted:
+        last += machine.handle(operate).facts
+    return last, machine.ended
+
+
+def _refused(item: InboxItem, at: int, error: ErrorInfo) -> Fact:
+    asked = operations.decode(item.payload)
+    why = f"the execution cannot go on: {error.message}"
+    return facts.CommandRefused(
+        at=at, author=asked.author, reason=asked.reason, command=item.id, kind=item.kind, why=why
+    )
 
 
 def _started(record: ExecutionRecord, at: int) -> facts.ExecutionStarted:

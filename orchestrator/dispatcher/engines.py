@@ -22,6 +22,7 @@ class Engine:
         "incarnation",
         "labels",
         "link",
+        "pools",
         "reason",
         "running",
         "started",
@@ -45,6 +46,8 @@ class Engine:
         self.capacity = hello.capacity
         self.executors = frozenset(hello.executors)
         self.labels = dict(hello.labels)
+        self.pools: dict[str, session_pb2.Pool] = {pool.name: pool for pool in hello.pools}
+        """Its own, as they stood when it last told."""
         self.state: EngineState = "draining" if hello.draining else "ready"
         self.reason = "it is shutting down" if hello.draining else ""
         self.digests: set[str] = set()
@@ -57,7 +60,13 @@ class Engine:
 
     def candidate(self) -> Candidate:
         """What placement sees of it."""
-        return Candidate(engine=self.id, capacity=self.capacity, state=self.state, executors=self.executors)
+        return Candidate(
+            engine=self.id,
+            capacity=self.capacity,
+            state=self.state,
+            executors=self.executors,
+            pools=frozenset(self.pools),
+        )
 
     def view(self) -> EngineView:
         """What people see of it."""

@@ -22,8 +22,50 @@ class Ledger:
         self.roster = Roster()
         self.executions: dict[str, Tracked] = {}
         self.queue = Queue()
+        self.held: dict[str, Tracked] = {}
+        """Those that may not be placed yet."""
+        self._held_size = 0
         self.work = asyncio.Event()
         """Set whenever something may have become placeable."""
+
+    @property
+    def waiting(self) -> int:
+        """Executions that no engine is meant to have."""
+        return len(self.queue) + len(self.held)
+
+    @property
+    def waiting_size(self) -> int:
+        """Bytes that their inputs take."""
+        return self.queue.size + self._held_size
+
+    def waits(self, execution: str) -> bool:
+        """Whether no engine is meant to have an execution."""
+        return execution in self.queue or execution in self.held
+
+    def placeable(self, tracked: Tracked) -> bool:
+        """Whether an engine that is here is able to run it, has it room or not; True while none is ready."""
+        eligible = self.roster.fleet.eligible(tracked.plan.executors, tracked.plan.pools)
+        if eligible.reason is not None:
+            return eligible.reason in ("no_engine", "all_draining")
+        return not eligible.capacities.keys() <= tracked.excluded
+
+    def hold(self, tracked: Tracked) -> None:
+        """Take an execution in that may not be placed yet."""
+        self.executions[tracked.record.id] = tracked
+        if self.held.setdefault(tracked.record.id, tracked) is tracked:
+            self._held_size += len(tracked.record.inputs)
+
+    def let_go(self, tracked: Tracked) -> None:
+        """An execution that was held may be placed."""
+        if self._unhold(tracked):
+            self.queue.add(tracked)
+            self.work.set()
+
+    def _unhold(self, tracked: Tracked) -> bool:
+        if self.held.pop(tracked.record.id, None) is None:
+            return False
+        self._held_size -= len(tracked.record.inputs)
+        return True
 
     def add(self, tracked: Tracked) -> None:
         """Take an execution in; without an engine it waits for one."""
@@ -43,6 +85,7 @@ class Ledger:
         self._unassign(tracked)
         tracked.engine, tracked.dispatching = None, False
         self.queue.remove(tracked)
+        self._unhold(tracked)
 
     def give(self, tracked: Tracked, engine: Engine) -> None:
         """`engine` is meant to have it."""
@@ -54,6 +97,7 @@ class Ledger:
         """It has ended: the place it took is free."""
         self.executions.pop(tracked.record.id, None)
         self.queue.remove(tracked)
+        self._unhold(tracked)
         self._unassign(tracked)
         self.work.set()
 

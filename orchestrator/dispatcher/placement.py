@@ -40,19 +40,21 @@ EngineState = Literal["connecting", "ready", "draining", "unreachable"]
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """What placement knows of an engine, beside its load. `executors` are the executor types that it offers."""
+    """What placement knows of an engine, beside its load: the executor types that it offers, and its own pools."""
 
     engine: str
     capacity: int
     state: EngineState
     executors: frozenset[str]
+    pools: frozenset[str] = frozenset()
 
 
 class Placement(msgspec.Struct, frozen=True, gc=False):
     """The engine that gets the execution, or the reason why none does; exactly one of the two is set.
 
     Reasons: `no_engine` (none is connected), `all_draining`, `no_executor:<type>` (no ready engine offers it;
-    several types are joined by `+`), `engines_unable` (all that could are excluded), `engines_full`.
+    several types are joined by `+`), `no_pool:<name>` (none of those that do has the pool), `engines_unable` (all that
+    could are excluded), `engines_full`.
     """
 
     engine: str | None = None
@@ -81,16 +83,16 @@ class Fleet:
         if len(self.candidates) != len(ordered):
             raise ValueError("two candidates have the same engine name")
         self.ring: Ring = (previous.ring if previous else Ring()).with_engines(self.candidates)
-        self._eligible: dict[frozenset[str], _Eligible] = {}
+        self._eligible: dict[tuple[frozenset[str], frozenset[str]], _Eligible] = {}
 
-    def eligible(self, required: frozenset[str]) -> _Eligible:
-        """The ready engines that offer all of `required`."""
-        known = self._eligible.get(required)
+    def eligible(self, required: frozenset[str], pools: frozenset[str] = frozenset()) -> _Eligible:
+        """The ready engines that offer all of the executors `required`, and have all of `pools`."""
+        known = self._eligible.get((required, pools))
         if known is None:
-            known = self._eligible[required] = self._select(required)
+            known = self._eligible[required, pools] = self._select(required, pools)
         return known
 
-    def _select(self, required: frozenset[str]) -> _Eligible:
+    def _select(self, required: frozenset[str], pools: frozenset[str]) -> _Eligible:
         ready = [candidate for candidate in self.candidates.values() if candidate.state == "ready"]
         if not ready:
             draining = any(candidate.state == "draining" for candidate in self.candidates.values())
@@ -101,7 +103,11 @@ class Fleet:
             # Each type may be offered somewhere, but all of them by nobody: then the combination is what is missing.
             missing = sorted(required - offered) or sorted(required)
             return _Eligible({}, f"no_executor:{'+'.join(missing)}")
-        return _Eligible(able)
+        fit = {engine: capacity for engine, capacity in able.items() if pools <= self.candidates[engine].pools}
+        if not fit:
+            declared = frozenset[str]().union(*(self.candidates[engine].pools for engine in able))
+            return _Eligible({}, f"no_pool:{'+'.join(sorted(pools - declared) or sorted(pools))}")
+        return _Eligible(fit)
 
 
 def bound(running: int, engines: int) -> int:
@@ -116,6 +122,7 @@ def choose(
     running: Mapping[str, int],
     *,
     required_executors: frozenset[str] = frozenset(),
+    required_pools: frozenset[str] = frozenset(),
     excluded: Collection[str] = (),
     turn: int = 0,
 ) -> Placement:
@@ -125,7 +132,7 @@ def choose(
     it has no entry), those that were just given to it included. `excluded` engines have said that they are unable to
     run this execution. `turn` is the number of placements before this one (`round-robin` only).
     """
-    eligible = fleet.eligible(required_executors)
+    eligible = fleet.eligible(required_executors, required_pools)
     if eligible.reason is not None:
         return Placement(reason=eligible.reason)
     capacities = eligible.capacities

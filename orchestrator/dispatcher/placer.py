@@ -14,6 +14,7 @@ from orchestrator.dispatcher import messages, placement
 from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.engines import Engine
 from orchestrator.dispatcher.ledger import Ledger
+from orchestrator.dispatcher.queue import Lane
 from orchestrator.dispatcher.tracked import Tracked
 from orchestrator.errors import StoreError, TransportError
 from orchestrator.store.base import Store
@@ -49,12 +50,21 @@ class Placer:
             await self._place()
 
     async def _place(self) -> None:
-        chosen = self._choose()
+        stuck: list[Lane] = []
+        chosen = self._choose(stuck)
         if chosen:
             await asyncio.gather(*(self._dispatch(engine, given) for engine, given in chosen.items()))
+        for lane in stuck:
+            await self._end_cancelled(lane)
 
-    def _choose(self) -> dict[Engine, list[Tracked]]:
-        """Take from the queue whatever has a place now, by engine."""
+    async def _end_cancelled(self, lane: Lane) -> None:
+        """No engine is able to run what is in `lane`: end what somebody had cancelled while one could still come."""
+        for tracked in list(lane.waiting.values()):
+            if tracked.inbox and tracked.record.id in self._ledger.queue and not self._ledger.placeable(tracked):
+                await self._ending.obey(tracked)
+
+    def _choose(self, stuck: list[Lane]) -> dict[Engine, list[Tracked]]:
+        """Take from the queue whatever has a place now, by engine. Lanes that wait for another reason go to `stuck`."""
         roster = self._ledger.roster
         fleet, load = roster.fleet, roster.load
         chosen: dict[Engine, list[Tracked]] = {}
@@ -66,11 +76,14 @@ class Placer:
                     fleet,
                     load,
                     required_executors=lane.executors,
+                    required_pools=lane.pools,
                     excluded=lane.excluded,
                     turn=self._turn,
                 )
-                lane.reason = answer.reason
+                before, lane.reason = lane.reason, answer.reason
                 if answer.engine is None:
+                    if answer.reason != before:
+                        stuck.append(lane)
                     break
                 self._turn += 1
                 load[answer.engine] = load.get(answer.engine, 0) + 1
@@ -143,5 +156,6 @@ def _start(engine: Engine, tracked: Tracked) -> session_pb2.OrchestratorMessage:
         inputs=record.inputs,
         seed=record.seed,
         history=record.last_seq,
+        priority=record.priority,
     )
     return session_pb2.OrchestratorMessage(starts=[start])

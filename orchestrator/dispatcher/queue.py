@@ -3,34 +3,39 @@
 Placement depends on what an execution needs and on which engines have said that they cannot run it. Executions alike
 in that form a lane: when the first of a lane has no place, none behind it has one, so a pass costs one refusal per lane
 however long the queue is.
+
+In a lane, and among the first of the lanes, higher priority goes first, and waiting raises it
+(`dagengine.admission.line`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dagengine.admission.line import Line, rank
 from orchestrator.dispatcher.tracked import Tracked
 
 __all__ = ["Lane", "Queue"]
 
-_Key = tuple[frozenset[str], frozenset[str]]
+_Key = tuple[frozenset[str], frozenset[str], frozenset[str]]
 
 
 class Lane:
-    """Executions that need the same, oldest first. `reason` says why the first one had no place; None before that."""
+    """Executions that need the same. `reason` says why the first one had no place; None before that."""
 
-    __slots__ = ("excluded", "executors", "reason", "waiting")
+    __slots__ = ("excluded", "executors", "line", "pools", "reason", "waiting")
 
-    def __init__(self, executors: frozenset[str], excluded: frozenset[str]) -> None:
+    def __init__(self, executors: frozenset[str], pools: frozenset[str], excluded: frozenset[str]) -> None:
         self.executors = executors
+        self.pools = pools
         self.excluded = excluded
         self.reason: str | None = None
         self.waiting: dict[str, Tracked] = {}
+        self.line: Line[str] = Line()
 
     def __iter__(self) -> Iterator[Tracked]:
-        """Oldest first. Executions may be taken out meanwhile."""
-        while self.waiting:
-            first = next(iter(self.waiting))
+        """First to last. Executions may be taken out meanwhile."""
+        while (first := self.line.first) is not None:
             yield self.waiting[first]
             if first in self.waiting:
                 return
@@ -52,17 +57,18 @@ class Queue:
         return execution in self._lane_of
 
     def __iter__(self) -> Iterator[Lane]:
-        """Lanes, that with the oldest execution first."""
-        return iter(sorted(self._lanes.values(), key=lambda lane: next(iter(lane.waiting.values())).record.created_at))
+        """Lanes, in the order of the first execution of each."""
+        return iter(sorted(self._lanes.values(), key=lambda lane: lane.line.first_rank or 0))
 
     def add(self, tracked: Tracked) -> None:
-        """Put an execution at the end of its lane."""
+        """Put an execution into its lane, where its priority and its waiting put it."""
         self.remove(tracked)
-        key = (tracked.plan.executors, frozenset(tracked.excluded))
+        key = (tracked.plan.executors, tracked.plan.pools, frozenset(tracked.excluded))
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(*key)
         lane.waiting[tracked.record.id] = tracked
+        lane.line.put(tracked.record.id, rank(tracked.since, tracked.record.priority))
         self._lane_of[tracked.record.id] = lane
         self.size += len(tracked.record.inputs)
 
@@ -72,9 +78,10 @@ class Queue:
         if lane is None:
             return
         del lane.waiting[tracked.record.id]
+        lane.line.remove(tracked.record.id)
         self.size -= len(tracked.record.inputs)
         if not lane.waiting:
-            del self._lanes[lane.executors, lane.excluded]
+            del self._lanes[lane.executors, lane.pools, lane.excluded]
 
     def reason(self, execution: str) -> str | None:
         """Why an execution had no place when that was last looked at; None when it does not wait here."""

@@ -21,13 +21,14 @@ import structlog
 from dagengine.clock import Clock
 from dagengine.events.facts import ErrorInfo
 from dagengine.wire.v1 import session_pb2
-from orchestrator.dispatcher import messages
+from orchestrator.dispatcher import messages, results
 from orchestrator.dispatcher.commits import Commits
 from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.engines import Engine
 from orchestrator.dispatcher.feed import Feed
 from orchestrator.dispatcher.ledger import Ledger
 from orchestrator.dispatcher.placement import EngineState
+from orchestrator.dispatcher.pools import Pools
 from orchestrator.dispatcher.tracked import Tracked
 from orchestrator.errors import StoreError
 from orchestrator.store.base import Store
@@ -55,6 +56,7 @@ class Sessions:
         commits: Commits,
         ending: Ending,
         feed: Feed,
+        pools: Pools,
         lost_after: float,
     ) -> None:
         """`lost_after`: seconds that an engine may stay away before its executions are placed again."""
@@ -64,6 +66,7 @@ class Sessions:
         self._commits = commits
         self._ending = ending
         self._feed = feed
+        self._pools = pools
         self._lost_after = round(lost_after * 1e6)
         self._absent: dict[str, int] = {}
         """Engines that should have executions but are not connected, and since when."""
@@ -85,6 +88,7 @@ class Sessions:
 
     async def _give_up(self, engine: str) -> None:
         self._absent.pop(engine, None)
+        self._pools.lost(engine)
         had = [tracked for tracked in self._ledger.meant_for(engine) if not tracked.dispatching]
         for tracked in had:
             self._lose(tracked, engine)
@@ -113,9 +117,8 @@ class Sessions:
     async def cancel_waiting(self, executions: Iterable[Tracked]) -> None:
         """End those among `executions` that somebody has cancelled, and that have no engine to do it."""
         for tracked in executions:
-            for item in list(tracked.inbox.values()):
-                if tracked.record.id in self._ledger.queue and await self._ending.cancel(tracked, item):
-                    break
+            if self._ledger.waits(tracked.record.id):
+                await self._ending.obey(tracked)
 
     # --- transport.Listener ---
 
@@ -142,6 +145,7 @@ class Sessions:
                 self._lose(tracked, engine.id)
             else:
                 self._ledger.enqueue(tracked)
+        link.send(session_pb2.OrchestratorMessage(shared_pools=self._pools.begin(engine)))
         link.send(answer)
         for adopt in answer.adopts:
             for item in self._ledger.executions[adopt.execution].inbox.values():
@@ -187,6 +191,10 @@ class Sessions:
         # Before the refusals: one of them may tell that there is less room than the report says.
         if message.HasField("load"):
             self._load(engine, message.load)
+        self._pools.received(engine, message)
+        if message.result_lookups:
+            for answer in await results.answers(self._store, self._clock, message.result_lookups):
+                link.send(answer)
         if message.refusals:
             # What is handed back is handed back with all that was made of it; nobody may go on before that is in.
             await self._commits.settled()
@@ -199,6 +207,7 @@ class Sessions:
         if engine is not None and engine.state != "unreachable":
             engine.state, engine.reason = "unreachable", reason
             self._absent[engine.id] = self._clock.now()
+            self._pools.away(engine.id)
             self._ledger.roster.changed()
             wanted = self._ledger.roster.links.get(link.address) is link
             tell = _log.warning if wanted else _log.info
@@ -209,6 +218,7 @@ class Sessions:
 
     def _load(self, engine: Engine, load: session_pb2.Load) -> None:
         state: EngineState = "draining" if load.draining else "ready"
+        engine.pools = {pool.name: pool for pool in load.pools}
         if (engine.capacity, engine.state) != (load.capacity, state):
             engine.capacity, engine.state = load.capacity, state
             engine.reason = "it is shutting down" if load.draining else ""
@@ -257,11 +267,12 @@ class Sessions:
             await self._store.release(refusal.execution, refusal.epoch)
         except StoreError as error:  # the next dispatch takes it from the engine as well
             _log.warning("release_failed", execution=refusal.execution, error=str(error))
+        await self.cancel_waiting([tracked])
 
     def _broken(self, engine: Engine, tracked: Tracked, fault: str) -> None:
         """An engine broke down on it. Perhaps that engine's own fault: another one may try, as long as there is one."""
         tracked.excluded.add(engine.id)
-        able = self._ledger.roster.fleet.eligible(tracked.plan.executors).capacities
+        able = self._ledger.roster.fleet.eligible(tracked.plan.executors, tracked.plan.pools).capacities
         if able.keys() <= tracked.excluded:
             self._give_up_on(tracked, "Broken", fault)
         else:

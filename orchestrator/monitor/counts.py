@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from orchestrator.verbs import PoolView
+
 __all__ = ["COMMIT_SECONDS", "EXECUTION_SECONDS", "Histogram", "Levels", "Snapshot"]
 
 EXECUTION_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400)
@@ -44,11 +46,12 @@ class Histogram:
 
 
 class Levels(msgspec.Struct, frozen=True, kw_only=True):
-    """What is so right now: executions that engines have and that wait for one, and engines by state."""
+    """What is so right now: executions that engines have and that wait for one, engines by state, and pools."""
 
     running: int = 0
     queued: int = 0
     engines: Mapping[str, int] = {}
+    pools: Sequence[PoolView] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +63,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Engines by state."""
     started: int
     """Executions that were accepted."""
+    reopened: int
+    """Executions that were to go on after they had ended; those are counted once more when they end again."""
     finished: dict[str, int]
     """Executions that ended, by status."""
     facts_committed: int

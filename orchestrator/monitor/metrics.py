@@ -1,13 +1,13 @@
 """The counts of a monitor in the Prometheus text format. Imported when metrics are first asked for.
 
 Every monitor has a registry of its own, so that several orchestrators can live in one process. No label takes values
-that users make up (ids, paths): the number of series is fixed.
+that users make up (ids, paths): the number of series is fixed. Names of pools are those that operators have declared.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import prometheus_client
@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from orchestrator.monitor.counts import Histogram
     from orchestrator.monitor.monitor import Monitor
+    from orchestrator.verbs import PoolView
 
 __all__ = ["Exposition"]
 
@@ -73,10 +74,14 @@ class Exposition(Collector):
         for state in _STATES:
             engines.add_metric([state], levels.engines.get(state, 0))
         yield engines
+        yield from _pools(levels.pools)
 
     def _counts(self) -> Iterator[Metric]:
         monitor = self._monitor
         yield CounterMetricFamily("dagengine_executions_started", "Executions that were accepted.", monitor.started)
+        yield CounterMetricFamily(
+            "dagengine_executions_reopened", "Executions that were to go on after they had ended.", monitor.reopened
+        )
         yield _by_label(
             "dagengine_executions_finished", "Executions that ended.", "status", _STATUSES, monitor.finished
         )
@@ -91,6 +96,23 @@ class Exposition(Collector):
         for (method, status), count in sorted(monitor.requests.items()):
             requests.add_metric([method, str(status)], count)
         yield requests
+
+
+def _pools(pools: Iterable[PoolView]) -> Iterator[Metric]:
+    """Pools over the whole system one by one; those of the same name that engines have for themselves added up."""
+    labels = ["pool", "scope"]
+    size = GaugeMetricFamily("dagengine_pool_size", "Room that pools have.", labels=labels)
+    used = GaugeMetricFamily("dagengine_pool_used", "Room in pools that is taken.", labels=labels)
+    waiting = GaugeMetricFamily("dagengine_pool_waiting", "Attempts that wait for room in pools.", labels=labels)
+    sums: dict[tuple[str, str], list[int]] = {}
+    for pool in pools:
+        total = sums.setdefault((pool.name, pool.scope), [0, 0, 0])
+        for index, value in enumerate((pool.size, pool.used, pool.waiting)):
+            total[index] += value
+    for label, values in sorted(sums.items()):
+        for family, value in zip((size, used, waiting), values, strict=True):
+            family.add_metric(label, value)
+    yield from (size, used, waiting)
 
 
 def _by_label(

@@ -49,6 +49,7 @@ class Monitor:
 
     def __init__(self) -> None:
         self.started = 0
+        self.reopened = 0
         self.finished: Counter[str] = Counter()
         self.committed = 0
         self.refused: Counter[str] = Counter()
@@ -71,6 +72,7 @@ class Monitor:
             queued=levels.queued,
             engines=dict(levels.engines),
             started=self.started,
+            reopened=self.reopened,
             finished=dict(self.finished),
             facts_committed=self.committed,
             facts_refused=dict(self.refused),
@@ -114,8 +116,12 @@ class Monitor:
         """An execution was accepted."""
         self.started += 1
 
+    def execution_reopened(self) -> None:
+        """An execution that had ended is to go on. It is counted once more when it ends again."""
+        self.reopened += 1
+
     def execution_ended(self, status: str, seconds: float) -> None:
-        """An execution ended, `seconds` after its first fact."""
+        """An execution ended, `seconds` after its first fact, or after it went on."""
         self.finished[status] += 1
         self.execution_seconds.add(seconds)
 

@@ -282,11 +282,11 @@ def _latest(versions: Mapping[str, Version]) -> Version:
 def _no_version(workflow: str, wanted: str | None, known: Mapping[str, Mapping[str, Version]]) -> errors.NotFound:
     if workflow in known:
         there = _named(_highest_first(known[workflow]))
-        return errors.NotFound(f"Workflow {workflow!r} has no version {wanted!r}: there is {there}.")
+        return errors.NotFound(f"workflow {workflow!r} has no version {wanted!r}: there is {there}.")
     if not known:
-        return errors.NotFound(f"There is no workflow {workflow!r}: none is registered yet.")
+        return errors.NotFound(f"there is no workflow {workflow!r}: none is registered yet.")
     hint = did_you_mean(workflow, known) or f": there is {_named(sorted(known))}."
-    return errors.NotFound(f"There is no workflow {workflow!r}{hint}")
+    return errors.NotFound(f"there is no workflow {workflow!r}{hint}")
 
 
 def _named(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ Times are microseconds since the Unix epoch. Values (`inputs`, `outputs`, docume
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -33,7 +33,10 @@ __all__ = [
 ]
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-"""`queued` until the first fact is committed, then `running`, then one of the others, for good."""
+"""`queued` until the first fact is committed, then `running`, then one of the others.
+
+That is for good, unless somebody has parts of it run again: then it is `queued` once more, until a fact says so.
+"""
 
 PAGE_BYTES: Final = 4 << 20
 """Bytes of payloads in a page of facts or log lines, unless its first is larger by itself."""
@@ -102,6 +105,7 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
 
     `idempotency_key` is unique per workflow: a second execution with the same key is not made. `trigger` says what
     started it (`api`, `http`, `cron`, …), `occurrence` which occurrence of the trigger (unique over the store).
+    `concurrency_key` is what the key of its workflow's `concurrency` came to for it; None where there is none.
     `digest` is that of a version that is or was registered. `seed` has 64 bits, without sign.
     """
 
@@ -115,13 +119,16 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     trigger: str = "api"
     occurrence: str | None = None
+    priority: int = 0
+    concurrency_key: str | None = None
 
 
 class ExecutionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an execution without reading its journal.
 
     `epoch` is the fencing token: raised by each dispatch, 0 before the first. `last_seq` is the position of the last
-    committed fact. `outputs` is set when it succeeded, `error` (JSON of `ErrorInfo`) when it failed.
+    committed fact. `outputs` is set when it succeeded, `error` (JSON of `ErrorInfo`) when it failed, or was cancelled
+    for a reason that was given.
     """
 
     id: str
@@ -142,10 +149,12 @@ class ExecutionRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     started_at: int | None
     finished_at: int | None
+    priority: int = 0
+    concurrency_key: str | None = None
 
 
 class Terminal(msgspec.Struct, frozen=True, kw_only=True):
-    """How an execution ended: written with the batch that holds its last fact."""
+    """How an execution ended: written with the batch that holds its last fact. `error` of a cancelled one tells why."""
 
     status: Status
     at: int
@@ -153,11 +162,26 @@ class Terminal(msgspec.Struct, frozen=True, kw_only=True):
     error: bytes | None = None
 
 
+class KnownResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result (JSON) of a node that may be used again under `digest`, until `until` (None: for ever).
+
+    `execution` found it, at `found_at`.
+    """
+
+    digest: str
+    result: bytes
+    execution: str
+    found_at: int
+    until: int | None = None
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Consecutive facts of one execution, the first at position `first_seq`.
 
     `applied` holds the ids of the inbox items that facts of the batch cite: they are delivered no more. `terminal` is
-    given when the last fact of the batch is the last of the execution; its whole inbox goes then.
+    given when facts of the batch end the execution; its inbox goes then, up to the first retry. `goes_on` is given when
+    they let it go on after it had ended. Of both, the one that comes last in the batch counts. `results` are those in
+    it that may be used again: they become known together with the facts.
     """
 
     execution: str
@@ -166,6 +190,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     facts: Sequence[bytes]
     terminal: Terminal | None = None
     applied: Sequence[str] = ()
+    goes_on: bool = False
+    results: Sequence[KnownResult] = ()
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +211,9 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
     """Position of the first fact that this call added; 0 when it added none."""
     first_position: int = 0
     """Global position of that fact; the others follow it one by one."""
+    record: ExecutionRecord | None = None
+    """Given when the facts alone do not tell what becomes of the execution. It is `queued` again: it has ended, but a
+    retry waits in its inbox. Or it is as it had ended before, since the retry for which it was queued was refused."""
 
 
 class StoredFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +237,10 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InboxItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A command to a running execution, kept until a fact cites it. `kind` is `cancel`; `payload` is JSON."""
+    """What somebody asked of an execution, kept until a fact cites it.
+
+    `payload` is JSON of `dagengine.machine.operations.Operation`, `kind` its kind: `cancel`, `pause`, `retry`, ….
+    """
 
     id: str
     execution: str
@@ -289,7 +321,9 @@ class Store(Protocol):
     async def append(self, batches: Sequence[Batch]) -> list[Appended]:
         """Append facts, conditional on epoch and position; one answer per batch, in order.
 
-        The first fact of an execution makes it `running`, `started_at` the fact's own time; `terminal` ends it.
+        The first fact of an execution makes it `running`, `started_at` the fact's own time; `terminal` ends it. When a
+        retry is in the inbox that no fact cites, it is `queued` right after it has ended. An execution that was queued
+        for a retry is `running` when a batch `goes_on`, and as it was before when no retry is left in its inbox.
         """
 
     async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[StoredFact]:
@@ -306,17 +340,29 @@ class Store(Protocol):
         A command whose id is kept already is kept once, and answered with True.
         """
 
+    async def reopen(self, item: InboxItem) -> tuple[ExecutionRecord, bool] | None:
+        """Keep a retry. An execution that has ended is `queued` again: True with its record. None when it is unknown.
+
+        It is as if it had not ended, but for `former_end`; no engine has it. One that has not ended gets the item, as
+        from `add_inbox`, and False.
+        """
+
+    async def former_end(self, execution: str) -> Terminal | None:
+        """How an execution had ended that is queued for a retry, until a batch of it `goes_on`."""
+
     async def inbox(self, execution: str | None = None) -> list[InboxItem]:
         """Commands that no committed fact cites yet, oldest first."""
 
-    async def end_undispatched(
-        self, execution: str, facts: Sequence[bytes], terminal: Terminal, *, epoch: int, last_seq: int
-    ) -> bool:
-        """End an execution that no engine has; False when one has it, or it has ended, or is unknown.
+    async def end_undispatched(self, batch: Batch, *, retries: bool = False) -> bool:
+        """End an execution that no engine has by a batch; False when one has it, or it has ended, or is unknown.
 
-        False also when `epoch` is not in force, or `last_seq` is not the position of its last committed fact: `facts`
-        were made to follow that one, and to be under that epoch. Its inbox goes.
+        False also when the epoch of the batch is not in force, or its first fact does not follow the last committed
+        one. Its inbox goes. False when a retry is in it that the batch does not cite, unless with `retries`.
+        A batch without `terminal` is for an execution that was queued for a retry: it is as it had ended before.
         """
+
+    async def known_results(self, digests: Collection[str], *, now: int) -> dict[str, KnownResult]:
+        """The results that are known under some digests and have not expired, by digest."""
 
     async def add_logs(self, execution: str, epoch: int, lines: Sequence[tuple[str, bytes]]) -> None:
         """Keep log lines, each `(node, JSON of LogLine)`. Unknown executions are ignored."""

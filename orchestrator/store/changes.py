@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from orchestrator import errors
 from orchestrator.store import base, queries, schema
 
-__all__ = ["add_inbox", "add_version", "record_occurrence", "release", "remove_versions"]
+__all__ = ["add_inbox", "add_version", "record_occurrence", "release", "remove_versions", "reopen"]
 
 _executions = schema.executions
 _versions = schema.workflow_versions
@@ -85,10 +85,33 @@ def add_inbox(connection: sa.Connection, item: base.InboxItem) -> bool:
     )
     if number is None:
         return False
+    _keep(connection, number, item)
+    return True
+
+
+def _keep(connection: sa.Connection, number: int, item: base.InboxItem) -> None:
     if connection.scalar(sa.select(schema.inbox.c.number).where(schema.inbox.c.id == item.id)) is None:
         values = msgspec.structs.asdict(item) | {"execution": number}
         connection.execute(schema.inbox.insert(), values)
-    return True
+
+
+def reopen(connection: sa.Connection, item: base.InboxItem) -> tuple[base.ExecutionRecord, bool] | None:
+    """Keep a retry, and queue its execution again if it has ended; whether it had. None when it is unknown."""
+    record = queries.execution(connection, item.execution)
+    if record is None:
+        return None
+    number = connection.scalar(sa.select(_executions.c.number).where(_executions.c.id == item.execution))
+    assert number is not None  # noqa: S101 - it was read above
+    ended = record.status in base.TERMINAL
+    if ended:
+        cleared: dict[str, Any] = {"engine": None, "finished_at": None, "outputs": None, "error": None}
+        end = {name: getattr(record, name) for name in ("status", "finished_at", "outputs", "error")}
+        connection.execute(schema.former_ends.insert(), {"execution": number, **end})
+        change = _executions.update().where(_executions.c.number == number)
+        connection.execute(change.values(status="queued", **cleared))
+        record = msgspec.structs.replace(record, status="queued", **cleared)
+    _keep(connection, number, item)
+    return record, ended
 
 
 def record_occurrence(connection: sa.Connection, trigger: str, at: int) -> None:

@@ -7,7 +7,7 @@ call them on whatever thread may read.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ __all__ = [
     "execution_record",
     "executions",
     "facts",
+    "former_end",
     "inbox",
     "known_execution",
     "last_occurrence",
@@ -54,6 +55,8 @@ EXECUTION_COLUMNS: Final = (
     "created_at",
     "started_at",
     "finished_at",
+    "priority",
+    "concurrency_key",
 )
 """Columns of `executions` in the order that `execution_record` takes them, `inputs` after them."""
 
@@ -107,6 +110,18 @@ _inbox = (
     .order_by(schema.inbox.c.number)
 )
 _inbox_of_one = _inbox.where(_executions.c.id == sa.bindparam("execution"))
+_former_end = sa.select(
+    schema.former_ends.c.status,
+    schema.former_ends.c.finished_at,
+    schema.former_ends.c.outputs,
+    schema.former_ends.c.error,
+).where(schema.former_ends.c.execution == _number_of)
+_known_result = sa.select(
+    schema.results.c.result, schema.results.c.execution, schema.results.c.found_at, schema.results.c.until
+).where(
+    schema.results.c.digest == sa.bindparam("digest"),
+    sa.or_(schema.results.c.until.is_(None), schema.results.c.until > sa.bindparam("now")),
+)
 _occurrence = sa.select(schema.occurrences.c.at).where(schema.occurrences.c.trigger == sa.bindparam("trigger"))
 
 
@@ -135,7 +150,9 @@ def execution_record(row: Sequence[Any]) -> base.ExecutionRecord:
         created_at=row[14],
         started_at=row[15],
         finished_at=row[16],
-        inputs=row[17],
+        priority=row[17],
+        concurrency_key=row[18],
+        inputs=row[19],
     )
 
 
@@ -160,6 +177,8 @@ def queued_record(new: base.NewExecution) -> base.ExecutionRecord:
         created_at=new.created_at,
         started_at=None,
         finished_at=None,
+        priority=new.priority,
+        concurrency_key=new.concurrency_key,
     )
 
 
@@ -258,6 +277,24 @@ def _one_page(rows: sa.CursorResult[Any]) -> Iterator[Sequence[Any]]:
             break
         yield row
     rows.close()  # what is left is never read from the disk
+
+
+def former_end(connection: sa.Connection, execution: str) -> base.Terminal | None:
+    """How an execution had ended that is queued for a retry."""
+    row = connection.execute(_former_end, {"execution": execution}).first()
+    return None if row is None else base.Terminal(status=row[0], at=row[1], outputs=row[2], error=row[3])
+
+
+def known_results(connection: sa.Connection, digests: Collection[str], *, now: int) -> dict[str, base.KnownResult]:
+    """The results that are known under some digests and have not expired."""
+    found = {}
+    for digest in digests:
+        row = connection.execute(_known_result, {"digest": digest, "now": now}).first()
+        if row is not None:
+            found[digest] = base.KnownResult(
+                digest=digest, result=row[0], execution=row[1], found_at=row[2], until=row[3]
+            )
+    return found
 
 
 def inbox(connection: sa.Connection, execution: str | None) -> list[base.InboxItem]:

@@ -11,6 +11,10 @@ a row is rewritten as a whole whenever one of its columns changes, and an execut
 and so holds its row until the commit: positions become visible in their order on every database. A sequence would
 not do, since it hands out numbers in an order that commits need not follow.
 
+`former_ends` holds how those executions had ended that somebody wants to go on, until they do (or cannot).
+
+`results` holds those of nodes that may be used again, by digest of what they depend on, until `until`.
+
 Documents are kept by digest for the executions that are pinned to them, also after their version was removed.
 """
 
@@ -28,15 +32,17 @@ __all__ = [
     "execution_inputs",
     "executions",
     "facts",
+    "former_ends",
     "inbox",
     "logs",
     "meta",
     "metadata",
     "occurrences",
+    "results",
     "workflow_versions",
 ]
 
-HEAD: Final = "0001"
+HEAD: Final = "0004"
 """The newest Alembic revision: the one that these tables are the result of."""
 
 FACT_POSITION: Final = "fact_position"
@@ -109,6 +115,8 @@ executions = sa.Table(
     sa.Column("finished_at", sa.BigInteger),
     sa.Column("outputs", sa.LargeBinary),
     sa.Column("error", sa.LargeBinary),
+    sa.Column("priority", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("concurrency_key", sa.Text),
 )
 
 # Pages are read per status and merged, so these two serve every filter without sorting or scanning.
@@ -131,6 +139,15 @@ sa.Index(
     unique=True,
     sqlite_where=_with_occurrence,
     postgresql_where=_with_occurrence,
+)
+
+_with_concurrency = executions.c.concurrency_key.is_not(None)
+sa.Index(
+    None,
+    executions.c.concurrency_key,
+    executions.c.status,
+    sqlite_where=_with_concurrency,
+    postgresql_where=_with_concurrency,
 )
 
 execution_inputs = sa.Table(
@@ -173,6 +190,26 @@ logs = sa.Table(
     sa.Column("payload", sa.LargeBinary, nullable=False),
     sa.Index(None, "execution", "id"),
     sa.Index(None, "execution", "node", "id"),
+)
+
+former_ends = sa.Table(
+    "former_ends",
+    metadata,
+    sa.Column("execution", _Number, sa.ForeignKey("executions.number"), primary_key=True, autoincrement=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("finished_at", sa.BigInteger, nullable=False),
+    sa.Column("outputs", sa.LargeBinary),
+    sa.Column("error", sa.LargeBinary),
+)
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("result", sa.LargeBinary, nullable=False),
+    sa.Column("execution", sa.Text, nullable=False),
+    sa.Column("found_at", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.BigInteger, index=True),
 )
 
 occurrences = sa.Table(

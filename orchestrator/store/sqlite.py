@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import sqlite3
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -146,14 +146,20 @@ class SQLiteStore:
     async def inbox(self, execution: str | None = None) -> list[base.InboxItem]:
         return await self._ask(lambda connection: queries.inbox(connection, execution))
 
-    async def end_undispatched(
-        self, execution: str, facts: Sequence[bytes], terminal: base.Terminal, *, epoch: int, last_seq: int
-    ) -> bool:
-        batch = base.Batch(execution=execution, epoch=epoch, first_seq=last_seq + 1, facts=facts, terminal=terminal)
+    async def reopen(self, item: base.InboxItem) -> tuple[base.ExecutionRecord, bool] | None:
+        return await self._change(lambda connection: changes.reopen(connection, item))
+
+    async def former_end(self, execution: str) -> base.Terminal | None:
+        return await self._ask(lambda connection: queries.former_end(connection, execution))
+
+    async def end_undispatched(self, batch: base.Batch, *, retries: bool = False) -> bool:
         return await self._write(
-            lambda db: sqlite_journal.end_undispatched(db, batch),
-            weight=sum(map(len, facts)),
+            lambda db: sqlite_journal.end_undispatched(db, batch, retries=retries),
+            weight=sum(map(len, batch.facts)),
         )
+
+    async def known_results(self, digests: Collection[str], *, now: int) -> dict[str, base.KnownResult]:
+        return await self._ask(lambda connection: queries.known_results(connection, digests, now=now))
 
     async def add_logs(self, execution: str, epoch: int, lines: Sequence[tuple[str, bytes]]) -> None:
         weight = sum(len(payload) for _, payload in lines)

@@ -28,27 +28,56 @@ _FIND_OCCURRENCE: Final = f"SELECT {_COLUMNS}, {_INPUTS} FROM executions WHERE o
 _FIND_DOCUMENT: Final = "SELECT 1 FROM documents WHERE digest = ?"
 _CREATE: Final = """
     INSERT INTO executions (id, workflow, version, digest, status, seed, epoch, last_seq, "trigger",
-                            idempotency_key, occurrence, created_at)
-    VALUES (?, ?, ?, ?, 'queued', ?, 0, 0, ?, ?, ?, ?)"""
+                            idempotency_key, occurrence, created_at, priority, concurrency_key)
+    VALUES (?, ?, ?, ?, 'queued', ?, 0, 0, ?, ?, ?, ?, ?, ?)"""
 _CREATE_INPUTS: Final = "INSERT INTO execution_inputs (execution, inputs) VALUES (?, ?)"
 _DISPATCH: Final = f"""
     UPDATE executions SET epoch = epoch + 1, engine = ? WHERE id = ? AND status IN ('queued', 'running')
     RETURNING {_COLUMNS}, {_INPUTS}"""  # noqa: S608 - constants
 
-_HEAD: Final = "SELECT number, epoch, last_seq, status, engine IS NOT NULL FROM executions WHERE id = ?"
+_HEAD: Final = """
+    SELECT number, epoch, last_seq, status, engine IS NOT NULL,
+           EXISTS (SELECT 1 FROM former_ends WHERE execution = number)
+    FROM executions WHERE id = ?"""
 _POSITION: Final = f"SELECT value FROM counters WHERE name = '{schema.FACT_POSITION}'"  # noqa: S608 - a constant
 _ADVANCE_POSITION: Final = f"UPDATE counters SET value = ? WHERE name = '{schema.FACT_POSITION}'"  # noqa: S608 - a constant
 _ADD_FACT: Final = "INSERT INTO facts (position, execution, seq, epoch, payload) VALUES (?, ?, ?, ?, ?)"
 _ADVANCE: Final = "UPDATE executions SET last_seq = ? WHERE number = ?"
-_BEGIN: Final = "UPDATE executions SET last_seq = ?, status = 'running', started_at = ? WHERE number = ?"
+_BEGIN: Final = """
+    UPDATE executions SET last_seq = ?, status = 'running', started_at = coalesce(started_at, ?) WHERE number = ?"""
 _END: Final = """
     UPDATE executions SET last_seq = ?, status = ?, started_at = coalesce(started_at, ?), finished_at = ?, outputs = ?,
                           error = ?
     WHERE number = ?"""
 _APPLIED: Final = "DELETE FROM inbox WHERE id = ? AND execution = ?"
 _EMPTY_INBOX: Final = "DELETE FROM inbox WHERE execution = ?"
+_RETRIES: Final = "SELECT id FROM inbox WHERE execution = ? AND kind = 'retry'"
+_BEFORE_RETRY: Final = """
+    DELETE FROM inbox WHERE execution = ?1
+        AND number < (SELECT min(number) FROM inbox WHERE execution = ?1 AND kind = 'retry')"""
+_END_FORMERLY: Final = """
+    INSERT INTO former_ends (execution, status, finished_at, outputs, error) VALUES (?, ?, ?, ?, ?)"""
+_QUEUE: Final = """
+    UPDATE executions SET last_seq = ?, status = 'queued', started_at = coalesce(started_at, ?), engine = NULL
+    WHERE number = ?"""
+_END_AGAIN: Final = """
+    UPDATE executions SET last_seq = ?, (status, finished_at, outputs, error) =
+        (SELECT status, finished_at, outputs, error FROM former_ends WHERE execution = number)
+    WHERE number = ?"""
+_FORGET_FORMER_END: Final = "DELETE FROM former_ends WHERE execution = ?"
+_RECORD: Final = f"SELECT {_COLUMNS}, {_INPUTS} FROM executions WHERE number = ?"  # noqa: S608 - constants
 _NUMBER: Final = "SELECT number FROM executions WHERE id = ?"
 _ADD_LOG: Final = "INSERT INTO logs (execution, epoch, node, payload) VALUES (?, ?, ?, ?)"
+
+
+_KEEP_RESULT: Final = """
+    INSERT INTO results (digest, result, execution, found_at, until) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (digest) DO UPDATE SET (result, execution, found_at, until) =
+        (excluded.result, excluded.execution, excluded.found_at, excluded.until)"""
+_DROP_EXPIRED: Final = """
+    DELETE FROM results WHERE digest IN (SELECT digest FROM results WHERE until <= ? ORDER BY until LIMIT ?)"""
+_EXPIRED_AT_ONCE: Final = 64
+"""Expired results that a transaction drops when it adds some: more than it usually adds, so that they never pile up."""
 
 
 class _Header(msgspec.Struct):
@@ -63,16 +92,33 @@ _header = msgspec.json.Decoder(_Header)
 class _Head:
     """Where the journal of an execution ends, and what this transaction is about to change in its row."""
 
-    __slots__ = ("assigned", "changed", "ended", "epoch", "last_seq", "number", "started_at", "status", "terminal")
+    __slots__ = (
+        "answer",
+        "assigned",
+        "changed",
+        "ended",
+        "ended_formerly",
+        "epoch",
+        "goes_on",
+        "last_seq",
+        "number",
+        "started_at",
+        "status",
+        "terminal",
+    )
 
-    def __init__(self, number: int, epoch: int, last_seq: int, status: str, assigned: int) -> None:
+    def __init__(self, number: int, epoch: int, last_seq: int, status: str, assigned: int, ended_formerly: int) -> None:
         self.number = number
         self.epoch = epoch
         self.last_seq = last_seq
         self.status = status
         self.assigned = bool(assigned)
         self.ended = status in base.TERMINAL
+        self.ended_formerly = bool(ended_formerly)
+        self.goes_on = False
         self.changed = False
+        self.answer = -1
+        """Which of the answers is that to its last batch that was taken."""
         self.started_at: int | None = None
         self.terminal: base.Terminal | None = None
 
@@ -96,6 +142,8 @@ def create_execution(db: sqlite3.Connection, new: base.NewExecution) -> tuple[ba
         new.idempotency_key,
         new.occurrence,
         new.created_at,
+        new.priority,
+        new.concurrency_key,
     )
     number = db.execute(_CREATE, values).lastrowid
     db.execute(_CREATE_INPUTS, (number, new.inputs))
@@ -127,6 +175,7 @@ def append(db: sqlite3.Connection, batches: Sequence[base.Batch]) -> list[base.A
     answers: list[base.Appended] = []
     rows: list[tuple[int, int, int, int, bytes]] = []
     applied: list[tuple[str, int]] = []
+    results: list[base.KnownResult] = []
     before = position = db.execute(_POSITION).fetchone()[0]
     for batch in batches:
         if batch.execution not in heads:
@@ -140,6 +189,8 @@ def append(db: sqlite3.Connection, batches: Sequence[base.Batch]) -> list[base.A
             continue
         added = _take(head, batch, position, rows)
         applied.extend((item, head.number) for item in batch.applied)
+        results.extend(batch.results)
+        head.answer = len(answers)
         answers.append(
             base.Appended(
                 outcome="committed",
@@ -155,22 +206,37 @@ def append(db: sqlite3.Connection, batches: Sequence[base.Batch]) -> list[base.A
         db.execute(_ADVANCE_POSITION, (position,))
     if applied:
         db.executemany(_APPLIED, applied)
+    if results:
+        _keep(db, results)
     for head in heads.values():
-        if head is not None and head.changed:
-            _write_head(db, head)
+        if head is not None and head.changed and _write_head(db, head):
+            answers[head.answer] = msgspec.structs.replace(answers[head.answer], record=_record(db, head))
     return answers
 
 
-def end_undispatched(db: sqlite3.Connection, batch: base.Batch) -> bool:
+def _keep(db: sqlite3.Connection, results: Sequence[base.KnownResult]) -> None:
+    """Let results be found, and drop some that have expired."""
+    db.execute(_DROP_EXPIRED, (max(result.found_at for result in results), _EXPIRED_AT_ONCE + len(results)))
+    rows = [(each.digest, each.result, each.execution, each.found_at, each.until) for each in results]
+    db.executemany(_KEEP_RESULT, rows)
+
+
+def end_undispatched(db: sqlite3.Connection, batch: base.Batch, *, retries: bool) -> bool:
     """End an execution that no engine has, by the facts of `batch`; False when they do not follow what is here."""
     head = _read_head(db, batch.execution)
     if head is None or head.ended or head.assigned:
         return False
     if (head.epoch, head.last_seq + 1) != (batch.epoch, batch.first_seq):
         return False
+    if batch.terminal is None and not head.ended_formerly:
+        return False
+    if not retries and not set(_retries(db, head)) <= set(batch.applied):
+        return False
+    db.execute(_EMPTY_INBOX, (head.number,))
     rows: list[tuple[int, int, int, int, bytes]] = []
     position = db.execute(_POSITION).fetchone()[0]
     added = _take(head, batch, position, rows)
+    head.changed = True
     db.executemany(_ADD_FACT, rows)
     db.execute(_ADVANCE_POSITION, (position + added,))
     _write_head(db, head)
@@ -213,7 +279,9 @@ def _take(head: _Head, batch: base.Batch, position: int, rows: list[tuple[int, i
                 strict=False,  # the first ones are endless
             )
         )
-        if head.status == "queued":
+        if batch.goes_on:
+            head.goes_on = True
+        if head.status == "queued" and (head.goes_on or not head.ended_formerly):
             head.status = "running"
             head.started_at = _at(new[0])
         head.last_seq += len(new)
@@ -233,21 +301,36 @@ def _at(fact: bytes) -> int:
         return time.time_ns() // 1_000
 
 
-def _write_head(db: sqlite3.Connection, head: _Head) -> None:
+def _write_head(db: sqlite3.Connection, head: _Head) -> bool:
+    """Write what has changed; whether it is something that the facts alone do not tell."""
+    if head.ended_formerly and (head.goes_on or head.terminal is not None):
+        db.execute(_FORGET_FORMER_END, (head.number,))
+        head.ended_formerly = False
     end = head.terminal
+    if end is not None and _retries(db, head):
+        db.execute(_QUEUE, (head.last_seq, head.started_at, head.number))
+        db.execute(_END_FORMERLY, (head.number, end.status, end.at, end.outputs, end.error))
+        db.execute(_BEFORE_RETRY, (head.number,))
+        return True
+    if head.ended_formerly and not _retries(db, head):
+        db.execute(_END_AGAIN, (head.last_seq, head.number))
+        db.execute(_FORGET_FORMER_END, (head.number,))
+        db.execute(_EMPTY_INBOX, (head.number,))
+        return True
     if end is not None:
-        values: tuple[Any, ...] = (
-            head.last_seq,
-            end.status,
-            head.started_at,
-            end.at,
-            end.outputs,
-            end.error,
-            head.number,
-        )
-        db.execute(_END, values)
+        ended = (head.last_seq, end.status, head.started_at, end.at, end.outputs, end.error, head.number)
+        db.execute(_END, ended)
         db.execute(_EMPTY_INBOX, (head.number,))
     elif head.started_at is not None:
         db.execute(_BEGIN, (head.last_seq, head.started_at, head.number))
     else:
         db.execute(_ADVANCE, (head.last_seq, head.number))
+    return False
+
+
+def _retries(db: sqlite3.Connection, head: _Head) -> list[str]:
+    return [row[0] for row in db.execute(_RETRIES, (head.number,))]
+
+
+def _record(db: sqlite3.Connection, head: _Head) -> base.ExecutionRecord:
+    return queries.execution_record(db.execute(_RECORD, (head.number,)).fetchone())

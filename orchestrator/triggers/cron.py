@@ -10,7 +10,8 @@ started as soon as possible, oldest first, as long as it is younger than the *ca
 what is older is skipped for good, and logged. A new schedule has no occurrences before its registration.
 
 **Refusals.** When the workflow cannot be started with the trigger's inputs at all, the occurrence is logged as refused
-and is over; anything else (an overloaded queue, a store that cannot write) is tried again.
+and is over. When as many executions as the workflow's `concurrency` allows are under way, and it says `skip`, the
+occurrence is skipped. Anything else (an overloaded queue, a store that cannot write) is tried again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dagengine.clock import Clock
 from dagengine.errors import InputError, Problem, SpecError
 from dagengine.spec.model import Document
 from orchestrator import defaults
-from orchestrator.errors import NotFound, RequestError, StoreError
+from orchestrator.errors import AtLimit, NotFound, RequestError, StoreError
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.store.base import Store
 from orchestrator.triggers import declared
@@ -171,6 +172,10 @@ class CronService:
                 trigger="cron",
                 occurrence=occurrence.id,
             )
+        except AtLimit as exc:
+            self._monitor.occurrence("skipped")
+            _log.info("cron_occurrence_skipped", occurrence=occurrence.id, reason=str(exc))
+            return True
         except (InputError, NotFound, RequestError, SpecError) as exc:
             self._monitor.occurrence("refused")
             _log.error("cron_occurrence_refused", occurrence=occurrence.id, error=str(exc))

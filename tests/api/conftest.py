@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from dagengine.events import facts
+from dagengine.machine import operations
 from dagengine.spec import document as documents
 from dagengine.spec.model import Document
 from orchestrator import errors, verbs
@@ -46,8 +47,11 @@ class Memory:
         self.journals: dict[str, list[verbs.FactView]] = {}
         self.lines: dict[str, list[verbs.LogView]] = {}
         self.keys: dict[tuple[str, str], str] = {}
+        self.pool_views: list[verbs.PoolView] = []
         self.engine_views: list[verbs.EngineView] = []
-        self.cancelled: list[tuple[str, str, str]] = []
+        self.asked: list[tuple[str, operations.Operation]] = []
+        """Operations, each with its execution."""
+        self.attempt_views: list[verbs.AttemptView] = []
         self.failure: Exception | None = None
         """Raised by the next verb."""
         self.changed = asyncio.Condition()
@@ -122,6 +126,7 @@ class Memory:
         *,
         idempotency_key: str | None = None,
         trigger: str = "api",
+        priority: int | None = None,
     ) -> verbs.ExecutionView:
         workflow = await self.workflow(reference)
         known = self.keys.get((workflow.id, idempotency_key)) if idempotency_key else None
@@ -236,16 +241,40 @@ class Memory:
             lines = [view for view in lines if msgspec.json.decode(view.line)["node"] == node]
         return lines[:limit]
 
-    async def cancel(self, execution: str, *, reason: str = "", author: str = "") -> verbs.ExecutionView:
+    async def operate(self, execution: str, operation: operations.Operation, /) -> verbs.Receipt:
         view = await self.execution(execution)
-        if view.status in TERMINAL:
+        if view.status in TERMINAL and not isinstance(operation, operations.Rerun):
             raise errors.Conflict(f"execution {execution!r} has ended: {view.status}")
-        self.cancelled.append((execution, reason, author))
-        return view
+        self.asked.append((execution, operation))
+        command = f"c{len(self.asked)}"
+        return verbs.Receipt(execution=execution, command=command, kind=operations.kind_of(operation), after=0)
+
+    async def why(self, execution: str, node: str | None = None) -> verbs.Explanation:
+        view = await self.execution(execution)
+        reason = verbs.NodeReason(
+            node="greet", phase="pending", code="waiting_on", words="it waits for a", waiting_on=("a",), items={"x": 1}
+        )
+        nodes = [reason] if node in (None, "greet") else []
+        return verbs.Explanation(execution=execution, status=view.status, nodes=nodes)
+
+    async def nodes(self, execution: str) -> list[verbs.NodeView]:
+        await self.execution(execution)
+        return [verbs.NodeView(id="greet", state="running", attempt=1, started_at=NOW)]
+
+    async def attempts(
+        self, execution: str, node: str, *, index: int | None = None, after: int = 0, limit: int = 1_000
+    ) -> list[verbs.AttemptView]:
+        await self.execution(execution)
+        found = [one for one in self.attempt_views if one.node == node and index in (None, one.index)]
+        return found[after : after + limit]
 
     async def engines(self) -> list[verbs.EngineView]:
         self._trip()
         return self.engine_views
+
+    async def pools(self) -> list[verbs.PoolView]:
+        self._trip()
+        return self.pool_views
 
 
 @pytest.fixture

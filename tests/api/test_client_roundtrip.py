@@ -16,10 +16,12 @@ import yaml
 from dagengine import errors as engine_errors
 from dagengine.events import facts
 from dagengine.executors.base import LogLine
+from dagengine.machine import operations
 from dagengine.spec import document as documents
 from orchestrator import errors, verbs
 from orchestrator.api import server
 from orchestrator.client import Client
+from orchestrator.verbs import Receipt
 
 
 @pytest.fixture
@@ -189,10 +191,22 @@ async def test_events_survive_a_restart_of_the_server(serve, make_app, registere
             assert [view async for view in events] == []
 
 
+async def test_a_grace_is_seconds_or_a_duration(client: Client, registered) -> None:
+    await client.start("slow")
+    await client.cancel("x1", grace="2m")
+    assert registered.asked == [("x1", operations.Cancel(grace=120_000_000))]
+    for wrong in ("abc", "", -1, float("nan"), float("inf"), True, None, [1]):
+        with pytest.raises(errors.RequestError, match="`grace`: expected a duration such as"):
+            await client.cancel("x1", grace=wrong)
+    assert len(registered.asked) == 1
+
+
 async def test_a_cancellation_is_asked_for(client: Client, registered) -> None:
     await client.start("slow")
-    await client.cancel("x1", reason="wrong day", author="night shift")
-    assert registered.cancelled == [("x1", "wrong day", "night shift")]
+    receipt = await client.cancel("x1", grace=1.5, reason="wrong day", author="night shift")
+    assert receipt == Receipt(execution="x1", command="c1", kind="cancel", after=0)
+    asked = operations.Cancel(grace=1_500_000, reason="wrong day", author="night shift")
+    assert registered.asked == [("x1", asked)]
     await registered.finish("x1", "cancelled")
     with pytest.raises(errors.Conflict):
         await client.cancel("x1")
@@ -272,3 +286,74 @@ async def test_scripts_run_calls_without_a_loop(serving, registered) -> None:
 async def test_run_sync_inside_a_loop_is_refused(client: Client) -> None:
     with pytest.raises(RuntimeError, match="await the call instead"):
         client.run_sync(client.engines())
+
+
+@pytest.mark.parametrize(
+    ("call", "asked"),
+    [
+        (lambda c: c.pause("x1", node="a", author="ada"), operations.Pause(node="a", author="ada")),
+        (lambda c: c.resume("x1", reason="go"), operations.Unpause(reason="go")),
+        (lambda c: c.retry("x1", nodes=["a", "b"]), operations.Rerun(nodes=("a", "b"))),
+        (lambda c: c.skip("x1", "a"), operations.Skip(node="a")),
+        (
+            lambda c: c.skip("x1", "a", result={"n": [1, None]}),
+            operations.Skip(node="a", result=msgspec.Raw(b'{"n":[1,null]}')),
+        ),
+        (lambda c: c.skip("x1", "a", result=None), operations.Skip(node="a", result=msgspec.Raw(b"null"))),
+        (lambda c: c.signal("x1", "paid"), operations.Signal(name="paid")),
+        (lambda c: c.signal("x1", "paid", "€"), operations.Signal(name="paid", payload=msgspec.Raw('"€"'.encode()))),
+        (
+            lambda c: c.approve("x1", "a", author="ada", index=0),
+            operations.Decide(node="a", index=0, approved=True, author="ada"),
+        ),
+        (lambda c: c.reject("x1", "a", author="ada"), operations.Decide(node="a", approved=False, author="ada")),
+        (
+            lambda c: c.edit("x1", "a", {"limit": 1}),
+            operations.EditInputs(node="a", inputs=msgspec.Raw(b'{"limit":1}')),
+        ),
+        (lambda c: c.terminate("x1", author="ada"), operations.Cancel(terminate=True, author="ada")),
+        (
+            lambda c: c.operate("x1", operations.Cancel(grace=250_000, reason="r")),
+            operations.Cancel(grace=250_000, reason="r"),
+        ),
+        (
+            lambda c: c.operate("x1", operations.Signal(name="s", payload=msgspec.Raw(b"[1]"))),
+            operations.Signal(name="s", payload=msgspec.Raw(b"[1]")),
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not callable(value) else "",
+)
+async def test_every_operation_arrives_as_it_was_meant(client: Client, registered, call: Any, asked: Any) -> None:
+    await client.start("slow")
+    receipt = await call(client)
+    assert (receipt.execution, receipt.command, receipt.kind) == ("x1", "c1", operations.kind_of(asked))
+    assert registered.asked == [("x1", asked)]
+
+
+async def test_what_is_known_of_nodes_arrives(client: Client, registered) -> None:
+    await client.start("slow")
+    assert await client.why("x1") == await registered.why("x1")
+    assert (await client.why("x1", "other")).nodes == []
+    assert await client.nodes("x1") == await registered.nodes("x1")
+    error = facts.ErrorInfo(type="T", message="m", details=msgspec.Raw(b'{"a":1}'))
+    registered.attempt_views += [
+        verbs.AttemptView(node="greet", index=index, attempt=1, outcome="error", error=error, result=msgspec.Raw(b"1"))
+        for index in range(3)
+    ]
+    assert await client.attempts("x1", "greet") == registered.attempt_views
+    assert await client.attempts("x1", "greet", index=0) == registered.attempt_views[:1]
+    assert await client.attempts("x1", "greet", after=1, limit=1) == registered.attempt_views[1:2]
+    with pytest.raises(errors.NotFound):
+        await client.why("nothing")
+
+
+async def test_what_is_no_json_is_not_sent(client: Client) -> None:
+    with pytest.raises(errors.RequestError, match="cannot be written as JSON"):
+        await client.signal("x1", "paid", float("nan"))
+
+
+async def test_who_may_not_do_it_is_told(client: Client, registered) -> None:
+    await client.start("slow")
+    registered.failure = errors.Forbidden("'eve' may not decide")
+    with pytest.raises(errors.Forbidden, match="'eve' may not decide"):
+        await client.approve("x1", "a", author="eve")

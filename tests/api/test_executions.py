@@ -12,6 +12,7 @@ import pytest
 from dagengine.errors import InputError, Problem
 from dagengine.events import facts
 from dagengine.executors.base import LogLine
+from dagengine.machine import operations
 from orchestrator import verbs
 
 START = "/api/v1/workflows/greeting/executions"
@@ -230,7 +231,7 @@ async def test_a_cancellation_is_recorded_with_its_reason(http, registered) -> N
     response = await http.post(f"{PATH}/x1/cancel", json={"reason": "wrong day", "author": "night shift"})
     assert response.status_code == 202
     assert response.headers["location"] == f"{PATH}/x1"
-    assert registered.cancelled == [("x1", "wrong day", "night shift")]
+    assert registered.asked == [("x1", operations.Cancel(reason="wrong day", author="night shift"))]
 
 
 async def test_a_cancellation_needs_no_reason(http, registered) -> None:

@@ -107,11 +107,24 @@ async def test_every_success_it_promises_is_kept(http, registered, described, ne
     await registered.record("x1", facts.NodeStarted(at=1, node="a"))
     for path in ("", "/x1", "/x1/facts", "/x1/logs", "/x1/events"):
         await http.get(EXECUTIONS + path)
-    await http.post(f"{EXECUTIONS}/x2/cancel")
+    for path in ("/x1/why", "/x1/nodes", "/x1/nodes/greet/attempts"):
+        await http.get(EXECUTIONS + path)
+    for path, body in (
+        ("cancel", {}),
+        ("terminate", {}),
+        ("pause", {}),
+        ("resume", {}),
+        ("retry", {}),
+        ("skip", {"node": "greet"}),
+        ("signal", {"name": "s"}),
+        ("decide", {"node": "greet", "approved": True}),
+        ("edit", {"node": "greet", "inputs": {}}),
+    ):
+        await http.post(f"{EXECUTIONS}/x2/{path}", json=body)
     await http.post("/trigger/greeting")
     await http.put("/hooks/slow")
     await http.delete(f"{WORKFLOWS}/fresh")
-    for path in ("/api/v1/engines", "/healthz", "/readyz", "/metrics"):
+    for path in ("/api/v1/engines", "/api/v1/pools", "/healthz", "/readyz", "/metrics"):
         await http.get(path)
     reasons.append("no engine is connected")
     await http.get("/readyz")

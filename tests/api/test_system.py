@@ -1,4 +1,4 @@
-"""Engines, health, readiness and metrics."""
+"""Engines, pools, health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ async def test_engines_are_listed(http, memory) -> None:
     (engine,) = (await http.get("/api/v1/engines")).json()["items"]
     assert engine["id"] == "engine-1"
     assert engine["labels"] == {"zone": "a"}
+
+
+async def test_pools_are_listed(http, memory) -> None:
+    memory.pool_views = [
+        verbs.PoolView(name="db", scope="system", size=10, used=4, waiting=1, rate="10/s"),
+        verbs.PoolView(name="gpu", scope="engine", engine="engine-1", size=1, used=0, waiting=0),
+    ]
+    assert (await http.get("/api/v1/pools")).json()["items"] == [
+        {"name": "db", "scope": "system", "size": 10, "used": 4, "waiting": 1, "rate": "10/s"},
+        {"name": "gpu", "scope": "engine", "engine": "engine-1", "size": 1, "used": 0, "waiting": 0},
+    ]
 
 
 async def test_a_process_that_answers_is_healthy(http) -> None:

@@ -130,7 +130,7 @@ class TestClosing:
         await engine.close()
         await engine.close()
 
-    @pytest.mark.parametrize("isolation", ["inline", "thread", pytest.param("process", marks=pytest.mark.isolation)])
+    @pytest.mark.parametrize("isolation", ["inline", "thread", "process"])
     async def test_no_task_and_no_thread_is_left(self, document, lua, python, isolation: LuaIsolation) -> None:
         threads = set(threading.enumerate())
         retry = {"fail": {"max_attempts": 2, "backoff": {"initial": "1ms"}}}

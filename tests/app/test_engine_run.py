@@ -141,7 +141,7 @@ class TestWhatIsSeen:
             await engine.run(TEXT, INPUTS, on_fact=observer)
         assert await engine.run(TEXT, INPUTS) == OUTPUTS
 
-    @pytest.mark.parametrize("isolation", ["inline", "thread", pytest.param("process", marks=pytest.mark.isolation)])
+    @pytest.mark.parametrize("isolation", ["inline", "thread", "process"])
     async def test_lines_of_lua_and_python_nodes_are_seen(self, document, lua, python, isolation: LuaIsolation) -> None:
         lines: list[Any] = []
 
@@ -191,7 +191,8 @@ class TestWhatTheEngineLacks:
             engine.run_sync(document([{"id": "a"}]))
 
     async def test_it_tells_what_it_can_do(self, engine: DAGEngine) -> None:
-        assert engine.executors == ["lua", "python"]
+        assert engine.executors == ["lua", "python", "wait", "http"]
+        assert DAGEngine(shell=True, http=False).executors == ["lua", "python", "wait", "shell"]
 
 
 async def test_an_engine_may_be_made_on_one_thread_and_used_by_the_loop_of_another(document) -> None:
@@ -200,3 +201,8 @@ async def test_an_engine_may_be_made_on_one_thread_and_used_by_the_loop_of_anoth
     thread.start()
     thread.join(30)
     assert found == [{"a": 1}]
+
+
+def test_a_way_to_run_lua_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="lua='jit' is none of the ways to run Lua: inline, thread, process"):
+        DAGEngine(lua="jit")  # type: ignore[arg-type]  # that is what is tested

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import figure, machine
+from benchmarks import figure, machine, memory
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +23,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("shape", machine.SHAPES)
 def test_a_dag_has_as_many_nodes_or_items_as_it_says(shape: str) -> None:
     nodes = machine.nodes(shape, 100)
-    assert len({node["id"] for node in nodes}) == len(nodes) == (2 if shape == "foreach" else 100)
+    expected = {"foreach": 2, "foreach, bounded": 2, "foreach, read": 3}.get(shape, 100)
+    assert len({node["id"] for node in nodes}) == len(nodes) == expected
     known: set[str] = set()
     for node in nodes:
         assert known.issuperset(node["dependencies"])
@@ -49,6 +50,16 @@ def test_the_machine_is_measured_in_every_shape() -> None:
     for shape in machine.SHAPES:
         assert f"{shape}, 100 nodes" in ran.stdout
     assert "dagctl run hello.yaml" in ran.stdout
+
+
+@pytest.mark.e2e
+def test_memory_is_measured_for_every_kind_of_waiting() -> None:
+    ran = run("--quick", "memory")
+    assert ran.returncode == 0, ran.stderr
+    for kind in memory.NODES:
+        assert f"{kind}, 1,000 nodes: all of it" in ran.stdout
+    for kind in memory.ITEMS:
+        assert f"{kind}, 1,0" in ran.stdout
 
 
 @pytest.mark.e2e

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +52,62 @@ def dagctl() -> Callable[..., Answer]:
 @pytest.fixture
 def command() -> Callable[..., list[str]]:
     """The command line that runs `dagctl` as a process of its own."""
+    return _line
 
-    def line(*arguments: str) -> list[str]:
-        return [sys.executable, "-c", "from orchestrator.cli.dagctl import main; main()", *arguments]
 
-    return line
+def _line(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from orchestrator.cli.dagctl import main; main()", *arguments]
+
+
+@contextmanager
+def _development(folder: Path, *arguments: str, config: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    config = config or folder / "dev.json"
+    with (
+        (folder / "errors.txt").open("w") as errors,
+        subprocess.Popen(
+            _line("dev", "--port", "0", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "DAGCTL_CONFIG": str(config)},
+        ) as running,
+    ):
+        assert running.stdout is not None
+        said = []
+        for line in running.stdout:
+            said.append(line)
+            if line.startswith("Ctrl-C"):
+                break
+        else:
+            pytest.fail((folder / "errors.txt").read_text())
+        (folder / "said.txt").write_text("".join(said))
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.send_signal(signal.SIGINT)
+            running.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def development() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
+    """A running `dagctl dev` that has said where it listens: in `said.txt`; its errors go into `errors.txt`."""
+    return _development
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a `dagctl dev` that runs for all tests of one file."""
+    folder = tmp_path_factory.mktemp("dev")
+    with _development(folder, "--engines", "2", "--log-level", "error"):
+        yield folder
+
+
+@pytest.fixture
+def known(installation: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`dagctl` finds the installation as it would on a developer's machine: by the file that `dev` wrote."""
+    monkeypatch.setenv("DAGCTL_CONFIG", str(installation / "dev.json"))
+    return installation
 
 
 @pytest.fixture

@@ -37,8 +37,9 @@ def test_every_command_has_an_example_in_its_help(path: tuple[str, ...], dagctl:
 def test_the_commands_are_those_that_are_documented() -> None:
     names = {" ".join(path) for path in PATHS if path}
     assert names == {
-        "run", "validate", "graph", "schema", "dev", "apply", "start", "logs", "watch", "cancel",
-        "get", "get workflows", "get executions", "get engines",
+        "run", "repl", "validate", "graph", "schema", "dev", "apply", "start", "logs", "watch", "why",
+        "cancel", "terminate", "pause", "resume", "retry", "skip", "signal", "approve", "reject", "edit",
+        "get", "get workflows", "get executions", "get engines", "get pools",
         "describe", "describe workflow", "describe execution", "delete", "delete workflow",
     }  # fmt: skip
 

@@ -35,7 +35,7 @@ def story() -> list[facts.Fact]:
             at=T0 + 5_000, node="map", conclusion="fail", error=facts.ErrorInfo(type="ItemsFailed", message="1 of 2")
         ),
         facts.NodeSkipped(at=T0 + 5_000, node="end", reason="upstream_failed", because=("map",)),
-        facts.ExecutionFailed(at=T0 + 6_000, error=facts.ErrorInfo(type="NodesFailed", message="map failed")),
+        facts.ExecutionFailed(at=T0 + 6_000, error=facts.ErrorInfo(type="NodeFailed", message="map failed")),
     ]
 
 
@@ -158,6 +158,20 @@ def test_a_failure_is_told_with_the_line_of_the_code(sample: plan.Plan, story: l
         "  node map[1]: LuaError: boom",
         "    badly",
         "    line 2: return rows",
+    ]
+
+
+def test_what_ended_the_execution_is_told_before_the_failures_of_its_nodes(
+    sample: plan.Plan, story: list[facts.Fact]
+) -> None:
+    board = progress.Board(sample)
+    for fact in story:
+        board.apply(fact)
+    board.error = facts.ErrorInfo(type="ExecutionTimeout", message="the execution took longer than its timeout of 3s")
+    assert report.explain(board).splitlines()[:3] == [
+        "execution x1 of sample@1.2.0 failed",
+        "  ExecutionTimeout: the execution took longer than its timeout of 3s",
+        "  node map[1]: LuaError: boom",
     ]
 
 

@@ -22,6 +22,41 @@ def test_the_drawing_is_the_golden_one(name: str, draw: Callable[[plan.Plan], st
     assert drawn == (GOLDEN / name).read_text()
 
 
+def test_what_waits_and_what_runs_at_the_end_can_be_told_apart() -> None:
+    lua = {"type": "lua", "code": "return 1"}
+    drawn = plan.read(
+        {
+            "metadata": {"id": "order", "version": "1.0.0"},
+            "spec": {
+                "nodes": [
+                    {"id": "pause", "executor": {"type": "wait", "duration": "1h"}},
+                    {"id": "paid", "executor": {"type": "wait", "signal": {"name": "paid"}}, "dependencies": ["pause"]},
+                    {"id": "agreed", "executor": {"type": "wait", "approval": {"quorum": 2}}},
+                    {"id": "morning", "executor": {"type": "wait", "until": "2026-01-31T09:30:00Z"}},
+                ],
+                "on_exit": [
+                    {"id": "tell", "executor": lua},
+                    {"id": "tidy", "executor": lua, "dependencies": ["tell"]},
+                ],
+            },
+        }
+    )
+    assert drawing.tree(drawn) == (
+        "order@1.0.0\n"
+        "├─ pause  (wait 1h)\n"
+        "│  └─ paid  (wait for signal paid)\n"
+        "├─ agreed  (wait for 2 approvals)\n"
+        "└─ morning  (wait until 2026-01-31T09:30:00Z)\n"
+        "on_exit\n"
+        "└─ tell  (lua)\n"
+        "   └─ tidy  (lua)\n"
+    )
+    mermaid = drawing.mermaid(drawn)
+    assert '    n0(["pause<br/>wait 1h"])\n' in mermaid
+    assert '    subgraph exit["on_exit"]\n        n4["tell<br/>lua"]\n        n5["tidy<br/>lua"]\n    end\n' in mermaid
+    assert mermaid.endswith("    n0 --> n1\n    n4 --> n5\n")
+
+
 def test_a_chain_of_thousands_is_drawn() -> None:
     lua = {"type": "lua", "code": "return 1"}
     nodes = [

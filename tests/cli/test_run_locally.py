@@ -158,6 +158,7 @@ def test_a_cancelled_execution_ends_with_130(tmp_path: Path, command: Callable[.
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=30)
     assert (running.returncode, out) == (130, "")
+    assert "cancel requested by Ctrl-C\n" in err
     assert "forever cancelled" in err
     assert "dagctl: execution" in err
     assert "was cancelled" in err

@@ -37,6 +37,20 @@ def test_a_value_is_json_unless_a_text_is_declared(given: str, schema: dict[str,
     assert inputs.gather([f"x={given}"], None, {"x": schema}) == {"x": expected}
 
 
+@pytest.mark.parametrize("given", ['{"size":', "[1, 2", '{"size": NaN}'])
+def test_a_text_that_begins_like_json_is_told(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inputs.value("--payload", given) == given
+    assert inputs.gather([f"x={given}", f"text={given}"], None, {"text": TEXT}) == {"x": given, "text": given}
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("dagctl: --payload is taken as a text: it begins like JSON and is none (")
+    assert second.startswith("dagctl: -i x is taken as a text: ")
+
+
+def test_what_is_json_or_plainly_a_text_is_taken_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [inputs.value("--payload", given) for given in ("[1]", "ready", "1.2.3")] == [[1], "ready", "1.2.3"]
+    assert capsys.readouterr().err == ""
+
+
 def test_an_input_that_is_given_twice_is_refused() -> None:
     with pytest.raises(InputError, match="n: given twice with -i"):
         inputs.gather(["n=3", "n=2"], None, {})

@@ -30,6 +30,12 @@ def test_missing_functions_are_named_with_the_flag_that_brings_them() -> None:
     )
 
 
+def test_functions_that_are_named_by_path_come_with_the_flag_that_allows_them() -> None:
+    assert waiting.words("engines_unable", ("images.work:resize",)) == (
+        "no engine has the Python function 'images.work:resize' (dag-engine --python-allow 'images.work:resize')"
+    )
+
+
 def test_the_functions_of_a_plan_are_known_once_each(sample: plan.Plan) -> None:
     assert sample.functions == ("check",)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -12,8 +12,10 @@ import pytest
 from dagengine.events import facts as codec
 from dagengine.events.facts import Fact
 from dagengine.graph import compile_document
+from dagengine.machine import operations
 from dagengine.machine.commands import Run
 from dagengine.machine.machine import Machine
+from dagengine.machine.operations import Cancel, Operation
 from dagengine.machine.stimuli import AttemptEnded, Begin
 from dagengine.spec.model import Document
 from dagengine.testing import START, VirtualClock
@@ -77,6 +79,10 @@ class TroubledStore(SQLiteStore):
         await self._pass("end_undispatched")
         return await super().end_undispatched(*args, **options)
 
+    async def reopen(self, *args: Any, **options: Any) -> Any:
+        await self._pass("reopen")
+        return await super().reopen(*args, **options)
+
     async def add_inbox(self, *args: Any, **options: Any) -> Any:
         await self._pass("add_inbox")
         return await super().add_inbox(*args, **options)
@@ -129,12 +135,15 @@ class ScriptedEngine:
         held: Sequence[tuple[str, int, int]] = (),
         incarnation: str = "first",
         draining: bool = False,
+        pools: Mapping[str, int] | None = None,
     ) -> ScriptedEngine:
         """Begin a session. `held` are `(execution, epoch, last_seq)`."""
         self.engine_id, self.connected, self.reason = name, True, ""
         hello = session_pb2.EngineHello(
             engine=name, incarnation=incarnation, version="0", executors=executors, capacity=capacity, draining=draining
         )
+        for pool, size in (pools or {}).items():
+            hello.pools.add(name=pool, size=size)
         for execution, epoch, last_seq in held:
             hello.held.add(execution=execution, epoch=epoch, last_seq=last_seq)
         await self._listener.connected(self, hello)
@@ -218,8 +227,16 @@ class Bench:
         """An engine that is connected, at the address of its name."""
         return await self.dial(f"{name}:1").hello(name, **hello)
 
-    async def start(self, document: Document, *, inputs: bytes = b"{}") -> str:
-        """Record an execution and submit it; its id."""
+    async def start(
+        self,
+        document: Document,
+        *,
+        inputs: bytes = b"{}",
+        priority: int = 0,
+        concurrency_key: str | None = None,
+        wait: int = 0,
+    ) -> str:
+        """Record an execution and submit it, `wait` microseconds later than now; its id."""
         await self.store.add_version(
             VersionRecord(
                 workflow=document.id,
@@ -233,25 +250,35 @@ class Bench:
             )
         )
         number = next(self._numbers)
-        with self.dispatcher.admission(len(inputs)):
-            record, _ = await self.store.create_execution(
-                NewExecution(
-                    id=f"x{number}",
-                    workflow=document.id,
-                    version=document.version,
-                    digest=document.digest,
-                    inputs=inputs,
-                    created_at=self.clock.now() + number,
-                    seed=7,
-                )
-            )
+        new = NewExecution(
+            id=f"x{number}",
+            workflow=document.id,
+            version=document.version,
+            digest=document.digest,
+            inputs=inputs,
+            created_at=self.clock.now() + number + wait,
+            seed=7,
+            priority=priority,
+            concurrency_key=concurrency_key,
+        )
+        with self.dispatcher.admission(len(inputs)), self.dispatcher.limits.reserved(new, document):
+            record, _ = await self.store.create_execution(new)
             self.dispatcher.submit(record, document)
         return record.id
 
     async def cancel(self, execution: str, *, id: str = "c1", reason: str = "enough") -> None:
-        payload = b'{"author":"ada","reason":"%s"}' % reason.encode()
-        item = InboxItem(id=id, execution=execution, kind="cancel", payload=payload, created_at=self.clock.now())
-        await self.dispatcher.cancel(item)
+        await self.operate(execution, Cancel(author="ada", reason=reason), id=id)
+
+    async def operate(self, execution: str, operation: Operation, *, id: str) -> None:
+        """Ask something of an execution."""
+        item = InboxItem(
+            id=id,
+            execution=execution,
+            kind=operations.kind_of(operation),
+            payload=operations.encode(operation),
+            created_at=self.clock.now(),
+        )
+        await self.dispatcher.operate(item)
 
     async def record(self, execution: str) -> ExecutionRecord:
         found = await self.store.execution(execution)

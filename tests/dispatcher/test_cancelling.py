@@ -17,6 +17,9 @@ from orchestrator.errors import Conflict, NotFound
 
 Journal = Callable[..., list[bytes]]
 
+CLEANING = [{"id": "work"}, {"id": "clean", "dependencies": ["work"], "run_if": "always"}]
+WITHOUT = "it never began and no engine is able to run it, so what runs in any case did not run"
+
 
 def kinds(found: list[Any]) -> list[str]:
     return [type(fact).__name__ for fact in found]
@@ -60,7 +63,7 @@ async def test_what_runs_is_told_until_a_fact_cites_the_request(bench: Any, lua:
     await bench.cancel(execution)
     [delivery] = await engine.gets("deliveries")
     assert (delivery.execution, delivery.id, delivery.kind) == (execution, "c1", "cancel")
-    assert delivery.payload == b'{"author":"ada","reason":"enough"}'
+    assert delivery.payload == b'{"kind":"cancel","author":"ada","reason":"enough"}'
 
     engine.forget()
     engine.cut()
@@ -164,14 +167,73 @@ async def test_what_waits_again_ends_at_once(bench: Any, lua: Document, journal:
 
 
 async def test_nodes_that_run_always_wait_for_an_engine(bench: Any, document: Any) -> None:
-    cleaning = document([{"id": "work"}, {"id": "clean", "dependencies": ["work"], "run_if": "always"}])
-    execution = await bench.start(cleaning)
+    execution = await bench.start(document(CLEANING))
     await bench.cancel(execution)
     assert (await bench.record(execution)).status == "queued"
     assert bench.dispatcher.queued == 1
     engine = await bench.engine()
     await engine.gets("starts")
     assert (await engine.gets("deliveries"))[0].id == "c1"
+
+
+@pytest.fixture
+def cleaning(document: Any) -> Document:
+    """A node that runs in any case, and one that needs what the engines here have not."""
+    python = {"type": "python", "function": "f"}
+    found: Document = document([{"id": "work", "executor": python}, CLEANING[1]])
+    return found
+
+
+async def test_what_never_began_and_no_engine_is_able_to_run_ends_without_nodes_that_run_always(
+    bench: Any, cleaning: Document
+) -> None:
+    await bench.engine(executors=["lua"])
+    execution = await bench.start(cleaning)
+    await bench.quiet()
+    assert bench.dispatcher.waiting_on(execution) == "no_executor:python"
+    await bench.cancel(execution)
+    stored = await bench.stored(execution)
+    assert kinds(stored) == ["ExecutionStarted", "CancelRequested", "NodeSkipped", "NodeSkipped", "ExecutionCancelled"]
+    assert (stored[1].author, stored[1].command, stored[1].terminate) == ("ada", "c1", True)
+    assert stored[1].reason == stored[4].reason == f"enough ({WITHOUT})"
+    assert (await bench.record(execution)).status == "cancelled"
+    assert await bench.store.inbox() == []
+    check(fold(compile_document(cleaning), stored, execution=execution, seed=7))
+
+
+async def test_on_exit_that_did_not_run_is_told(bench: Any, document: Any) -> None:
+    python = {"type": "python", "function": "f"}
+    tell = {"id": "tell", "executor": {"type": "lua", "code": "return 1"}}
+    leaving = document([{"id": "work", "executor": python}], on_exit=[tell])
+    await bench.engine(executors=["lua"])
+    execution = await bench.start(leaving)
+    await bench.cancel(execution, reason="")
+    last = (await bench.stored(execution))[-1]
+    assert last.reason == "it never began and no engine is able to run it, so on_exit did not run"
+
+
+async def test_a_cancel_that_waited_for_an_engine_is_done_when_those_that_come_are_not_able(
+    bench: Any, cleaning: Document
+) -> None:
+    execution = await bench.start(cleaning)
+    await bench.cancel(execution)
+    ended = bench.dispatcher.feed.end(execution)
+    assert (await bench.record(execution)).status == "queued"
+    await bench.engine(executors=["lua"])
+    record = await ended
+    assert record.status == "cancelled"
+    assert (await bench.stored(execution))[-1].reason == f"enough ({WITHOUT})"
+
+
+async def test_a_cancel_on_its_way_to_an_engine_that_refuses_is_done_here(bench: Any, document: Any) -> None:
+    engine = await bench.engine()
+    execution = await bench.start(document(CLEANING))
+    await engine.gets("starts")
+    await bench.cancel(execution)
+    ended = bench.dispatcher.feed.end(execution)
+    await engine.refuses(execution, "UNABLE")
+    assert (await ended).status == "cancelled"
+    assert (await bench.stored(execution))[-1].reason == f"enough ({WITHOUT})"
 
 
 async def test_a_dispatch_that_was_quicker_has_it_done_by_the_engine(bench: Any, lua: Document) -> None:

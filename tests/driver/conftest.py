@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from dagengine.admission.declaration import Declared
 from dagengine.clock import Clock, SystemClock
 from dagengine.driver import Driver
+from dagengine.driver.local_gate import LocalGate
+from dagengine.driver.results import RememberedResults
 from dagengine.events.facts import ErrorInfo, Fact
 from dagengine.executors.base import Done, Job, Outcome
 from dagengine.executors.lua.evaluator import LuaEvaluator
@@ -89,6 +92,7 @@ class ScriptedExecutor:
         self.jobs: list[Job] = []
         self.batches: list[int] = []
         self.cancelled: list[tuple[str, int | None, int]] = []
+        self.graces: list[int] = []
         self._done: dict[tuple[str, int | None, int], tuple[Job, Done]] = {}
 
     @property
@@ -102,7 +106,8 @@ class ScriptedExecutor:
             self.jobs.append(job)
             self._done[job.node, job.index, job.attempt] = (job, done)
 
-    def cancel(self, execution: str, node: str, index: int | None, attempt: int) -> None:
+    def cancel(self, execution: str, node: str, index: int | None, attempt: int, *, grace: int = 0) -> None:
+        self.graces.append(grace)
         self.cancelled.append((node, index, attempt))
 
     async def close(self) -> None:
@@ -136,6 +141,7 @@ async def drive(
     """`drive(nodes, …)`: a driver with real Lua, and `scripted` for the `python` nodes."""
     clock = SystemClock()
     lua = InlineLua(log=[].append, clock=clock)
+    gate = LocalGate({"one": Declared(1)}, clock)
     drivers = []
 
     def make(
@@ -144,14 +150,17 @@ async def drive(
         journal: Any = journal,
         executors: Mapping[str, Any] | None = None,
         clock: Clock = clock,
+        execution: str = "e-1",
         **spec: Any,
     ) -> Driver:
         driver = Driver(
             graph(nodes, **spec),
-            execution="e-1",
+            execution=execution,
             seed=7,
             executors={"lua": lua, "python": scripted} if executors is None else executors,
             evaluator=LuaEvaluator(),
+            gate=gate,
+            results=RememberedResults(clock),
             journal=journal,
             clock=clock,
         )
@@ -161,6 +170,7 @@ async def drive(
     yield make
     for driver in drivers:
         driver.stop()
+    gate.close()
     await lua.close()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from dagengine import DAGEngine
 from dagengine.events.facts import NodeSucceeded
+from dagengine.machine.operations import Cancel
 
 
 async def test_an_effect_waits_for_the_commit_of_its_own_start(drive, journal, scripted, effect) -> None:
@@ -102,7 +103,7 @@ async def test_all_items_with_effects_wait(drive, journal, scripted, effect) -> 
 async def test_what_was_cancelled_before_its_commit_is_never_performed(drive, journal, scripted, effect) -> None:
     driver = drive([effect("send"), effect("keep", run_if="always")])
     driver.start(b"{}")
-    driver.cancel(command="c-1")
+    driver.operate(Cancel(), command="c-1")
     journal.commit()
     assert scripted.begun == ["keep 1"]
 
@@ -170,7 +171,7 @@ class TestCongestion:
         journal.congested = True
         driver = drive([effect("a", pure=True), effect("keep", pure=True, run_if="always")])
         driver.start(b"{}")
-        driver.cancel(command="c-1")
+        driver.operate(Cancel(), command="c-1")
         journal.congested = False
         assert scripted.begun == ["keep 1"]
 
@@ -229,3 +230,13 @@ async def test_the_rule_holds_with_real_functions_and_real_lua(journal, graph) -
         journal.commit()
         await driver.wait()
         engine.release("e-1")
+
+
+async def test_no_more_attempts_are_handed_over_than_are_worth_waiting_in_memory(drive, scripted, effect) -> None:
+    many = 5_000
+    driver = drive([effect(f"n{number}", pure=True) for number in range(many)])
+    driver.start(b"{}")
+    assert len(scripted.jobs) == 4_096
+    for number in range(3_000):
+        scripted.end(f"n{number}")
+    assert sorted(job.node for job in scripted.jobs) == sorted(f"n{number}" for number in range(many))

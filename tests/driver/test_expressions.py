@@ -8,7 +8,10 @@ import pytest
 
 from dagengine.clock import SystemClock
 from dagengine.driver import Driver
+from dagengine.driver.local_gate import LocalGate
+from dagengine.driver.results import RememberedResults
 from dagengine.executors.base import Evaluation, Question
+from dagengine.machine.operations import Cancel
 
 
 class LateEvaluator:
@@ -51,6 +54,8 @@ async def driver(late, journal, scripted, graph, effect) -> Driver:
         seed=1,
         executors={"python": scripted},
         evaluator=late,
+        gate=LocalGate({}, SystemClock()),
+        results=RememberedResults(SystemClock()),
         journal=journal,
         clock=SystemClock(),
     )
@@ -71,7 +76,7 @@ async def test_answers_may_come_in_any_order(driver, late, scripted, journal) ->
 
 
 async def test_an_answer_after_a_cancel_starts_nothing(driver, late, scripted, journal) -> None:
-    driver.cancel(command="c-1")
+    driver.operate(Cancel(), command="c-1")
     made = list(journal.kinds)
     late.answer(b"true")
     assert journal.kinds == made
@@ -87,11 +92,13 @@ async def test_what_an_expression_decides_about_a_node_that_runs_always_is_not_l
         seed=1,
         executors={"python": scripted},
         evaluator=late,
+        gate=LocalGate({}, SystemClock()),
+        results=RememberedResults(SystemClock()),
         journal=journal,
         clock=SystemClock(),
     )
     driver.start(b"{}")
-    driver.cancel(command="c-1")
+    driver.operate(Cancel(), command="c-1")
     late.answer(b"true", at=-1)
     late.answer(b"true")  # the one that was asked before the cancel
     assert scripted.begun == ["clean 1"]

@@ -11,6 +11,7 @@ from dagengine import DAGEngine
 from dagengine.errors import ExecutorError, JournalError, MachineError
 from dagengine.events.facts import ExecutionCancelled, NodeFailed
 from dagengine.executors.base import LogLine
+from dagengine.machine.operations import Cancel
 
 
 class TestStop:
@@ -21,7 +22,7 @@ class TestStop:
         driver.stop()
         made = len(journal.facts)
         scripted.end("a")
-        driver.cancel(command="c-1")
+        driver.operate(Cancel(), command="c-1")
         journal.commit()
         assert len(journal.facts) == made
         assert scripted.begun == ["a 1"]
@@ -75,9 +76,9 @@ class TestCancel:
     async def test_a_second_delivery_makes_no_fact(self, drive, journal, scripted, effect) -> None:
         driver = drive([effect("a"), effect("keep", run_if="always")])
         driver.start(b"{}")
-        driver.cancel(author="ada", command="c-1")
+        driver.operate(Cancel(author="ada"), command="c-1")
         made = list(journal.kinds)
-        driver.cancel(author="ada", command="c-1")
+        driver.operate(Cancel(author="ada"), command="c-1")
         assert journal.kinds == made
         assert journal.position("CancelRequested")
         assert journal.position("NodeCancelled", "a")
@@ -91,7 +92,7 @@ class TestCancel:
             def append(self, facts) -> None:
                 super().append(facts)
                 if self.position("NodeStarted", "a"):
-                    driver.cancel(command="c-1")
+                    driver.operate(Cancel(), command="c-1")
 
         journal = Nosy()
         driver = drive([effect("a", pure=True), effect("keep", pure=True, run_if="always")], journal=journal)
@@ -110,7 +111,7 @@ class TestCancel:
             driver = engine.open(graph(endless), execution="e-1", journal=journal, seed=1)
             driver.start(b"{}")
             await asyncio.wait_for(begun.wait(), 30)
-            driver.cancel(reason="enough", command="c-1")
+            driver.operate(Cancel(reason="enough"), command="c-1")
             assert isinstance(journal.facts[-1], ExecutionCancelled)
             journal.commit()
             await driver.wait()
@@ -135,7 +136,7 @@ class TestCancel:
             driver = engine.open(graph(nodes), execution="e-1", journal=journal, seed=1)
             driver.start(b"{}")
             await asyncio.wait_for(begun.wait(), 30)
-            driver.cancel(command="c-1")
+            driver.operate(Cancel(), command="c-1")
             await asyncio.wait_for(told.wait(), 30)
             assert isinstance(journal.facts[-1], ExecutionCancelled)
 
@@ -153,7 +154,7 @@ class TestCancel:
             driver = engine.open(graph(nodes), execution="e-1", journal=journal, seed=1)
             driver.start(b"{}")
             await asyncio.to_thread(begun.wait, 30)
-            driver.cancel(command="c-1")
+            driver.operate(Cancel(), command="c-1")
             made = list(journal.kinds)
             release.set()
             await asyncio.to_thread(ended.wait, 30)
@@ -206,3 +207,14 @@ class TestWhatBreaks:
         await journal.holds("ExecutionFailed")
         (failed,) = [fact for fact in journal.facts if isinstance(fact, NodeFailed)]
         assert "attempt to index" in failed.error.message
+
+
+async def test_it_tells_when_it_only_waits(drive, journal, scripted, effect) -> None:
+    hold = {"id": "hold", "dependencies": ["a"], "executor": {"type": "wait", "signal": {"name": "go"}}}
+    driver = drive([effect("a", pure=True), hold])
+    driver.start(b"{}")
+    assert not driver.only_waits
+    scripted.end("a")
+    assert driver.only_waits
+    driver.operate(Cancel(), command="c-1")
+    assert not driver.only_waits

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dagengine.machine.operations import Cancel
 from dagengine.testing import VirtualClock
 
 SECOND = 1_000_000
@@ -98,7 +99,7 @@ async def test_a_cancelled_retry_wakes_nobody(drive, journal, scripted, effect, 
     driver.start(b"{}")
     scripted.end("a", "fail")
     await asleep(clock)
-    driver.cancel(command="c-1")
+    driver.operate(Cancel(), command="c-1")
     assert await settled(clock)
     assert journal.position("ExecutionCancelled")
 

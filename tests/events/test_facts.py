@@ -22,6 +22,8 @@ attempt = st.integers(1, 100)
 at = st.integers(0, 2**60)
 error = st.builds(facts.ErrorInfo, type=st.text(), message=st.text(), line=st.integers(0, 99), traceback=st.text())
 
+asked = {"author": st.text(), "reason": st.text(), "command": st.text()}
+
 STRATEGIES = {
     facts.ExecutionStarted: {
         "execution": st.text(),
@@ -46,8 +48,31 @@ STRATEGIES = {
         "reason": st.sampled_from(get_args(facts.SkipReason)),
         "because": st.lists(node).map(tuple),
     },
-    facts.NodeCancelled: {"node": node, "index": index, "attempt": attempt},
-    facts.CancelRequested: {"author": st.text(), "reason": st.text(), "command": st.text()},
+    facts.NodeCancelled: {"node": node, "attempt": attempt, "reason": st.sampled_from(get_args(facts.CancelReason))},
+    facts.NodeQueued: {"node": node, "index": index, "pool": st.text(), "rate": st.text()},
+    facts.NodeWaiting: {
+        "node": node,
+        "index": index,
+        "attempt": attempt,
+        "kind": st.sampled_from(get_args(facts.WaitKind)),
+        "until": st.none() | at,
+        "name": st.text(),
+    },
+    facts.NodeOverridden: {**asked, "node": node, "result": values | st.just(msgspec.UNSET)},
+    facts.CancelRequested: {**asked, "grace": st.integers(0, 10**12), "terminate": st.booleans()},
+    facts.Paused: {**asked, "node": node | st.just("")},
+    facts.Resumed: {**asked, "node": node | st.just("")},
+    facts.RerunRequested: {**asked, "nodes": st.lists(node).map(tuple), "items": st.lists(node).map(tuple)},
+    facts.Signalled: {**asked, "name": st.text(), "payload": values},
+    facts.Decided: {**asked, "node": node, "index": index, "approved": st.booleans()},
+    facts.InputsEdited: {**asked, "node": node, "inputs": values},
+    facts.CommandRefused: {**asked, "kind": st.text(), "why": st.text()},
+    facts.ExecutionTimedOut: {"timeout": st.integers(0, 10**12)},
+    facts.ExecutionConcluded: {
+        "status": st.sampled_from(["succeeded", "failed", "cancelled"]),
+        "outputs": values | st.just(msgspec.UNSET),
+        "error": st.none() | error,
+    },
     facts.ExecutionSucceeded: {"outputs": values},
     facts.ExecutionFailed: {"error": error},
     facts.ExecutionCancelled: {"reason": st.text()},

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dagengine.events.facts import ExecutionCancelled, NodeStarted, encode
 from orchestrator.monitor.counts import Histogram, Levels
 from orchestrator.monitor.monitor import CommittedFact, Monitor
+from orchestrator.verbs import PoolView
 
 FACTS = [encode(NodeStarted(at=1, node="a")), encode(NodeStarted(at=2, node="b")), encode(ExecutionCancelled(at=3))]
 
@@ -64,6 +65,21 @@ def test_metrics_say_the_same_in_the_prometheus_format() -> None:
     assert samples["dagengine_execution_duration_seconds_sum", ()] == pytest.approx(100.02)
     assert samples["dagengine_execution_duration_seconds_bucket", (("le", "0.025"),)] == 1
     assert samples["dagengine_commit_duration_seconds_bucket", (("le", "+Inf"),)] == 1
+
+
+def test_pools_are_gauges_and_those_of_engines_are_added_up() -> None:
+    monitor = Monitor()
+    pools = [
+        PoolView(name="db", scope="system", size=10, used=4, waiting=2),
+        PoolView(name="gpu", scope="engine", engine="engine-1", size=1, used=1, waiting=3),
+        PoolView(name="gpu", scope="engine", engine="engine-2", size=2, used=0, waiting=0),
+    ]
+    monitor.attach(lambda: Levels(pools=pools))
+    samples = _samples(monitor)
+    db, gpu = (("pool", "db"), ("scope", "system")), (("pool", "gpu"), ("scope", "engine"))
+    for labels, values in ((db, (10, 4, 2)), (gpu, (3, 1, 3))):
+        names = ("dagengine_pool_size", "dagengine_pool_used", "dagengine_pool_waiting")
+        assert tuple(samples[name, labels] for name in names) == values
 
 
 def test_two_monitors_in_one_process_count_apart() -> None:

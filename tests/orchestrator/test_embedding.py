@@ -279,7 +279,8 @@ async def test_what_nobody_can_run_waits_with_a_reason_and_can_be_cancelled(open
     view = await orch.start("hello", {"name": "Ada"})
     assert orch.readiness() == ["no engine is connected and ready"]
     assert (await orch.wait(view.id, timeout=0.01)).waiting_on == "no_engine"
-    view = await orch.cancel(view.id)
+    await orch.cancel(view.id)
+    view = await orch.execution(view.id)
     assert (view.status, view.waiting_on, view.engine) == ("cancelled", None, None)
 
 

@@ -172,17 +172,17 @@ async def test_which_version_a_reference_names(
 
 
 async def test_a_reference_to_nothing_says_what_there_is(registry: Registry, values: Values) -> None:
-    with pytest.raises(errors.NotFound, match=r"^There is no workflow 'w': none is registered yet\.$"):
+    with pytest.raises(errors.NotFound, match=r"^there is no workflow 'w': none is registered yet\.$"):
         await registry.resolve("w")
     for number in ("1.0.0", "1.10.0", "1.9.0"):
         await registry.register(values("data-pipeline", number))
     await registry.register(values("w"))
-    with pytest.raises(errors.NotFound, match=r"^There is no workflow 'data_pipelin'; did you mean 'data-pipeline'\?$"):
+    with pytest.raises(errors.NotFound, match=r"^there is no workflow 'data_pipelin'; did you mean 'data-pipeline'\?$"):
         await registry.resolve("data_pipelin")
-    with pytest.raises(errors.NotFound, match=r"^There is no workflow 'xyz': there is data-pipeline, w\.$"):
+    with pytest.raises(errors.NotFound, match=r"^there is no workflow 'xyz': there is data-pipeline, w\.$"):
         await registry.resolve("xyz")
     with pytest.raises(
-        errors.NotFound, match=r"^Workflow 'data-pipeline' has no version '\^2': there is 1\.10\.0, 1\.9\.0, 1\.0\.0\.$"
+        errors.NotFound, match=r"^workflow 'data-pipeline' has no version '\^2': there is 1\.10\.0, 1\.9\.0, 1\.0\.0\.$"
     ):
         await registry.resolve("data-pipeline@^2")
     with pytest.raises(errors.RequestError, match=r"^'no such id' is not a workflow: expected an id of letters"):

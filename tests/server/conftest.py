@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from dagengine.clock import SystemClock
+from dagengine.driver.local_gate import LocalGate
 from dagengine.events import facts as codec
 from dagengine.events.facts import CancelRequested, ExecutionCancelled, Fact
 from dagengine.executors.base import LogLine, LogSink
 from dagengine.graph import Graph
 from dagengine.journal.base import Journal
+from dagengine.machine.operations import Operation
 from dagengine.server.host import Host
 from dagengine.spec.model import Document
 from dagengine.wire.handshake import OrchestratorSide
@@ -34,9 +37,12 @@ class ScriptedRun:
         self.journal = journal
         self.log = log
         self.inputs: bytes | None = None
+        self.priority: int | None = None
         self.history: Sequence[Fact] = ()
-        self.cancels: list[tuple[str, str, str]] = []
+        self.asked: list[tuple[Operation, str]] = []
+        """What was asked of it, each with its command."""
         self.stopped = False
+        self.only_waits = False
         self._made = journal.committed
         self._ended = False
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -48,8 +54,8 @@ class ScriptedRun:
     def resume(self, facts: Sequence[Fact]) -> None:
         self.history = facts
 
-    def cancel(self, *, author: str, reason: str, command: str) -> None:
-        self.cancels.append((author, reason, command))
+    def operate(self, operation: Operation, *, command: str) -> None:
+        self.asked.append((operation, command))
 
     def stop(self) -> None:
         self.stopped = True
@@ -68,6 +74,9 @@ class ScriptedRun:
         self._made += 1
         self._ended = True
         self.journal.append([ExecutionCancelled(at=self._made)])
+
+    def finish(self) -> None:
+        self._finished.set_result(None)
 
     def fail(self, error: Exception) -> None:
         self._finished.set_exception(error)
@@ -91,16 +100,26 @@ class ScriptedEngine:
         self.lacks: list[str] = []
         self.released: list[str] = []
         self.fault: Exception | None = None
+        self.gate = LocalGate({}, SystemClock())
 
     def missing(self, document: Document) -> Sequence[str]:
         return self.lacks
 
     def open(
-        self, graph: Graph, *, execution: str, journal: Journal, seed: int, log: LogSink | None = None
+        self,
+        graph: Graph,
+        *,
+        execution: str,
+        journal: Journal,
+        seed: int,
+        log: LogSink | None = None,
+        results: Any = None,
+        priority: int | None = None,
     ) -> ScriptedRun:
         if self.fault is not None:
             raise self.fault
         run = self.runs[execution] = ScriptedRun(execution, journal, log)
+        run.priority = priority
         return run
 
     def release(self, execution: str) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import threading
 from typing import Any
 
+import msgspec
 import pytest
 
 from dagengine.errors import WireError
 from dagengine.events import facts as codec
-from dagengine.events.facts import CancelRequested
+from dagengine.events.facts import CancelRequested, Fact
 from dagengine.journal.session import Budget
+from dagengine.machine import operations
 from dagengine.server.host import Host
 from dagengine.wire import limits
 from dagengine.wire.handshake import OrchestratorSide, ProofError
@@ -315,19 +317,85 @@ async def test_an_ack_of_facts_that_were_never_made_ends_the_session(peer: Any) 
         await peer.until(never)
 
 
-async def test_a_cancellation_reaches_the_run_with_its_author(peer: Any, engine: Any) -> None:
+def delivery(execution: str, id: str, operation: operations.Operation) -> Delivery:
+    kind, payload = operations.kind_of(operation), operations.encode(operation)
+    return Delivery(execution=execution, id=id, kind=kind, payload=payload)
+
+
+async def test_operations_reach_the_run_in_order(peer: Any, engine: Any) -> None:
     peer.start("e1")
-    payload = b'{"author":"ada","reason":"enough"}'
-    peer.send(
-        deliveries=[
-            Delivery(execution="e1", id="c1", kind="cancel", payload=payload),
-            Delivery(execution="e1", id="c2", kind="pause", payload=b"{}"),
-            Delivery(execution="unknown", id="c3", kind="cancel", payload=payload),
-        ]
-    )
+    asked: list[operations.Operation] = [
+        operations.Pause(node="a", author="ada", reason="wait"),
+        operations.Signal(name="paid", payload=msgspec.Raw(b'{"amount":12}')),
+        operations.Cancel(grace=5, author="ada", reason="enough"),
+    ]
+    made = [delivery("e1", f"c{number}", operation) for number, operation in enumerate(asked)]
+    peer.send(deliveries=[*made, delivery("unknown", "c9", asked[0])])
     peer.start("e2")
     await peer.load(running=2)
-    assert engine.runs["e1"].cancels == [("ada", "enough", "c1")]
+    assert engine.runs["e1"].asked == [(operation, f"c{number}") for number, operation in enumerate(asked)]
+
+
+async def test_what_is_not_understood_stops_nothing(peer: Any, engine: Any) -> None:
+    peer.start("e1")
+    later = operations.Pause(author="ada")
+    unknown = [
+        Delivery(execution="e1", id="c1", kind="sing", payload=b'{"kind":"sing"}'),
+        Delivery(execution="e1", id="c2", kind="pause", payload=b"{"),
+        Delivery(execution="e1", id="c3", kind="skip", payload=b'{"kind":"skip"}'),
+    ]
+    peer.send(deliveries=[*unknown, delivery("e1", "c4", later)])
+    peer.start("e2")
+    await peer.load(running=2)
+    assert engine.runs["e1"].asked == [(later, "c4")]
+
+
+def committed(*facts: Fact) -> dict[str, Any]:
+    encoded = [codec.encode(fact) for fact in facts]
+    return {"histories": [session_pb2.History(execution="e1", epoch=2, first_seq=1, facts=encoded)]}
+
+
+ENDED = (codec.CancelRequested(at=1), codec.ExecutionCancelled(at=2))
+
+
+async def test_an_execution_that_has_ended_waits_for_what_is_asked_of_it(peer: Any, engine: Any) -> None:
+    peer.send(**committed(*ENDED))
+    peer.start("e1", epoch=2, history=2)
+    await peer.load(running=1)
+    run = engine.runs["e1"]
+    run.finish()  # as the driver does: its last fact is committed
+    peer.start("e2")
+    await peer.load(running=2)
+    again = operations.Rerun(author="ada")
+    peer.send(deliveries=[delivery("e1", "c1", again)])
+    peer.start("e3")
+    await peer.load(running=2)  # nothing came of it in this run: it is forgotten
+    assert run.asked == [(again, "c1")]
+    assert engine.released == ["e1"]
+
+
+async def test_what_follows_the_last_fact_is_committed_before_it_is_forgotten(peer: Any, engine: Any) -> None:
+    peer.send(**committed(*ENDED))
+    peer.start("e1", epoch=2, history=2)
+    await peer.load(running=1)
+    run = engine.runs["e1"]
+    run.finish()
+    run.make(1)
+    peer.send(deliveries=[delivery("e1", "c1", operations.Rerun())])
+    assert await peer.positions("e1", 3) == [3]
+    assert engine.released == []
+    peer.ack("e1", 3, epoch=2)
+    await peer.load(running=0)
+    assert engine.released == ["e1"]
+
+
+async def test_a_journal_that_goes_on_after_its_end_is_watched_at_once(peer: Any, engine: Any) -> None:
+    peer.send(**committed(*ENDED, codec.RerunRequested(at=3, nodes=("a",))))
+    peer.start("e1", epoch=2, history=3)
+    await peer.load(running=1)
+    engine.runs["e1"].finish()
+    await peer.load(running=0)
+    assert engine.released == ["e1"]
 
 
 async def test_log_lines_come_before_the_facts_that_follow_them(peer: Any, engine: Any) -> None:
@@ -465,3 +533,14 @@ async def test_what_cannot_finish_in_time_is_handed_back_with_all_its_facts(peer
         await peer.until(never)
     await draining
     assert engine.runs["e1"].stopped
+
+
+async def test_what_only_waits_is_handed_back_without_waiting_for_it(peer: Any, engine: Any, host: Host) -> None:
+    peer.start("e1")
+    await peer.load(running=1)
+    engine.runs["e1"].only_waits = True
+    draining = asyncio.create_task(host.drain(3_600))
+    assert (await peer.refusal()).reason == Refusal.DRAINING
+    with pytest.raises(StopAsyncIteration):
+        await peer.until(never)
+    await draining

@@ -159,12 +159,12 @@ def test_a_function_that_is_not_there_is_named(place: str, message: str) -> None
         functions.load({"f": place})
 
 
-def test_lua_runs_on_a_thread_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lua_runs_in_processes_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = settings.load()
-    assert (loaded.lua_isolation, loaded.lua_memory, loaded.lua_workers, loaded.lua_cpu) == ("thread", 256, None, None)
-    monkeypatch.setenv("LUA_ISOLATION", "process")
+    assert (loaded.lua_isolation, loaded.lua_memory, loaded.lua_workers, loaded.lua_cpu) == ("process", 256, None, None)
+    monkeypatch.setenv("LUA_ISOLATION", "thread")
     monkeypatch.setenv("LUA_MEMORY", "64")
-    assert (settings.load().lua_isolation, settings.load().lua_memory) == ("process", 64)
+    assert (settings.load().lua_isolation, settings.load().lua_memory) == ("thread", 64)
 
 
 @pytest.mark.parametrize("name", ["LUA_WORKERS", "LUA_CPU"])

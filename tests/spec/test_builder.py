@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dagengine.errors import Problem, SpecError
+from dagengine.spec import document
 from dagengine.spec.builder import NodeRef, PythonNodeRef, Workflow
+from dagengine.spec.executors import BearerAuth
 from dagengine.spec.model import (
+    Approval,
+    Backoff,
+    Cache,
+    Concurrency,
     CronTrigger,
     Document,
+    HTTPExecutor,
     HTTPTrigger,
     LuaExecutor,
     Node,
     PythonExecutor,
     Retry,
     RetryPolicy,
+    Signal,
+    WaitExecutor,
 )
 
 
@@ -276,5 +286,222 @@ def test_a_workflow_can_be_built_again_after_more_was_added(workflow: Workflow) 
 
 
 def test_unknown_options_are_type_errors(workflow: Workflow) -> None:
-    with pytest.raises(TypeError, match="retries"):
+    with pytest.raises(TypeError, match=r"lua\(\) got an unexpected keyword argument 'retries'"):
         workflow.lua("a", "return 1", retries=3)  # type: ignore[call-arg] # that is what is being tested
+    with pytest.raises(TypeError, match=r"wait\(\) got an unexpected keyword argument 'memory'"):
+        workflow.wait("b", duration=1, memory="1MiB")  # type: ignore[call-arg] # that is what is being tested
+
+
+EVERYTHING = Path(__file__).parent / "valid" / "everything.yaml"
+
+
+def _everything() -> Workflow:
+    """`valid/everything.yaml` in Python."""
+    workflow = Workflow(
+        "everything",
+        "2.0.0",
+        name="Everything",
+        description="all of it",
+        labels={"team": "data"},
+        annotations={"note": "none"},
+        inputs={
+            "tenant": {"type": "string", "default": "main"},
+            "days": {"type": "array", "items": {"type": "string", "format": "date"}, "default": []},
+        },
+        outputs={"total": "{{ nodes.total }}"},
+        modules={"shop.rows": "return {sum = function(rows) return #rows end}"},
+        timeout=3600,
+        failure_policy="fail_fast",
+        concurrency=Concurrency(key="{{ inputs.tenant }}/x", max=2, on_conflict="replace"),
+        priority=-5,
+        env={"MODE": "test"},
+        secrets=["token", "password"],
+        http=HTTPTrigger(path="/trigger/everything", method="PUT"),
+        cron={"schedule": "0 3 * * *", "timezone": "Europe/Berlin", "inputs": {"tenant": "night"}},
+    )
+    _requests(workflow)
+    _programs(workflow)
+    _waits(workflow)
+    tell = workflow.on_exit.python(
+        "tell",
+        lambda how, total: None,
+        when='execution.status ~= "succeeded"',
+        args={"how": "{{ execution }}", "total": "{{ nodes.total }}"},
+    )
+    tell >> workflow.on_exit.lua("tidy", "return {nodes.tell, nodes.rates, execution.status}", run_if="always")
+    return workflow
+
+
+def _requests(workflow: Workflow) -> None:
+    rates = workflow.http(
+        "rates",
+        "https://example.com/{{ inputs.tenant }}?x=1",
+        name="Rates",
+        description="of the day",
+        timeout="30s",
+        total_timeout="5m",
+        rate="100/10m",
+        retry=Retry(
+            fail=RetryPolicy(
+                max_attempts=3,
+                retry_on=("HTTP5??", "Timeout*"),
+                backoff=Backoff(initial=2, factor=3.0, max="1m", jitter=0.2),
+            ),
+            error=RetryPolicy(max_attempts=4, stop_on=("NotAllowed",)),
+        ),
+        cache=Cache(key="{{ inputs.tenant }}", ttl="1d"),
+        method="POST",
+        query={"page": 1, "tag": ["{{ env.MODE }}", "b"]},
+        headers={"X-Tenant": "{{ inputs.tenant }}"},
+        json={"days": "{{ inputs.days }}"},
+        auth={"type": "basic", "username": "me", "secret": "password"},
+        verify=False,
+        redirects=3,
+        expect=[200, "4xx"],
+        select="response.status == 200 and response.body.rates or {}",
+        output="64KiB",
+    )
+    workflow.http(
+        "form",
+        "https://example.com",
+        form={"a": "{{ inputs.tenant }}"},
+        auth=BearerAuth(secret="token"),
+        pointers={"all": "", "first": "/items/0/a~1b"},
+    )
+    auth = {"type": "header", "name": "X-Key", "secret": "token"}
+    workflow.http("plain", "{{ inputs.tenant }}", body="x", auth=auth)
+    workflow.lua(
+        "per-day",
+        "return require('shop.rows').sum({item, key})",
+        depends_on=rates,
+        foreach="nodes.rates",
+        max_parallel=4,
+        fail_after=2,
+        when='inputs.tenant ~= ""',
+        run_if="none_failed",
+        pool="db",
+        weight=3,
+        cache="{{ key }} {{ item }} {{ index }}",
+        memory="32MiB",
+        output=1_000_000,
+    )
+
+
+def _programs(workflow: Workflow) -> None:
+    workflow.shell(
+        "shell",
+        "wc -l",
+        depends_on="per-day",
+        shell=("/bin/bash", "-euo", "pipefail"),
+        env={"MODE": "{{ env.MODE }}"},
+        secrets={"TOKEN": "token"},
+        stdin="{{ nodes['per-day'] }}",
+        output="1kB",
+    )
+    program = workflow.shell("program", ["docker", "inspect", "--format", "{{ .State }}"], stdin={"a": [1]})
+    executor = PythonExecutor(
+        function="shop.work:run", args={"x": "{{ nodes.program }}"}, pure=True, isolation="process"
+    )
+    program >> workflow.add(Node(id="python", executor=executor))
+
+
+def _waits(workflow: Workflow) -> None:
+    workflow.wait("pause", duration=90)
+    workflow.wait("morning", until="2026-01-31T09:30:00+01:00")
+    workflow.wait("stamp", until=1769850000.5)
+    workflow.wait("later", until="{{ nodes.rates.at }}", depends_on="rates")
+    payload: dict[str, Any] = {
+        "type": "object",
+        "properties": {"amount": {"type": "number"}},
+        "required": ["amount"],
+    }
+    signal = Signal(name="paid-{{ item }}", payload=payload, timeout="2h", default={"amount": 0})
+    workflow.wait("paid", signal=signal, foreach="inputs.days")
+    approval = {"who": ["ops", "lead"], "quorum": 2, "timeout": "1d", "default": "reject"}
+    agreed = workflow.wait("agreed", approval=approval, total_timeout="1d")
+    agreed >> workflow.lua("total", "return 1")
+
+
+def test_every_field_of_a_document_can_be_built_and_gives_the_same_digest() -> None:
+    written = document.read(EVERYTHING.read_text()).to_dict()
+    built = _everything().build().to_dict()
+    tell = built["spec"]["on_exit"][0]
+    assert tell["executor"].pop("function") == "everything@2.0.0.tell"  # the builder names functions itself
+    assert written["spec"]["on_exit"][0]["executor"].pop("function") == "tell"
+    assert built == written
+    assert document.from_dict(built | {"kind": "Workflow"} | _function(built)).digest == _digest(written)
+
+
+def _function(value: dict[str, Any]) -> dict[str, Any]:
+    value["spec"]["on_exit"][0]["executor"]["function"] = "tell"
+    return value
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return document.from_dict(_function(value)).digest
+
+
+def test_nodes_made_by_hand_keep_the_names_of_documents(workflow: Workflow) -> None:
+    workflow.add(Node(id="a", executor=HTTPExecutor(url="https://example.com", json={"x": 1}, method="POST")))
+    (node,) = workflow.build().spec.nodes
+    assert isinstance(node.executor, HTTPExecutor)
+    assert node.executor.json_body == {"x": 1}
+
+
+def test_a_signal_may_be_given_by_its_name_and_an_approval_without_anything(workflow: Workflow) -> None:
+    workflow.wait("a", signal="go")
+    workflow.wait("b", approval={})
+    workflow.wait("c", approval=Approval())
+    first, *others = (node.executor for node in workflow.build().spec.nodes)
+    assert first == WaitExecutor(signal=Signal(name="go"))
+    assert others == [WaitExecutor(approval=Approval())] * 2
+
+
+def test_concurrency_may_be_a_number() -> None:
+    workflow = Workflow("w", "1.0.0", concurrency=1)
+    workflow.lua("a", "return 1")
+    assert workflow.build().spec.concurrency == Concurrency()
+
+
+class TestOnExit:
+    def test_it_is_a_group_of_its_own(self, workflow: Workflow) -> None:
+        work = workflow.lua("work", "return 1")
+        tell = workflow.on_exit.lua("tell", "return nodes.work")
+        tell >> workflow.on_exit.shell("tidy", "true")
+        built = workflow.build().spec
+        assert [node.id for node in built.nodes] == ["work"]
+        assert [(node.id, node.dependencies) for node in built.on_exit] == [("tell", ()), ("tidy", ("tell",))]
+        with pytest.raises(
+            SpecError, match=r"<node 'work' of workflow 'w'> cannot be .* of the on_exit of workflow 'w'"
+        ):
+            work >> tell
+
+    def test_functions_get_results_and_the_conclusion_by_name(self, workflow: Workflow) -> None:
+        workflow.lua("load-data", "return 1")
+
+        @workflow.on_exit.python
+        def tell(load_data: int, execution: dict[str, str], nodes: dict[str, int]) -> None: ...
+
+        (node,) = workflow.build().spec.on_exit
+        assert node.dependencies == ()
+        assert isinstance(node.executor, PythonExecutor)
+        assert node.executor.args == {
+            "load_data": '{{ nodes["load-data"] }}',
+            "execution": "{{ execution }}",
+            "nodes": {"load-data": '{{ nodes["load-data"] }}'},
+        }
+        assert "w@1.0.0.tell" in workflow.functions
+
+    def test_what_cannot_be_bound_is_told_where_it_is(self, workflow: Workflow) -> None:
+        workflow.lua("a", "return 1")
+        workflow.on_exit.python("tell", lambda nobody: nobody)
+        (message,) = _messages(workflow)
+        assert message.startswith("spec.on_exit[0].executor.args: nothing is bound to parameter 'nobody'")
+
+
+def test_the_key_is_bound_where_there_is_one() -> None:
+    workflow = Workflow("w", "1.0.0", inputs={"execution": {"default": 1}})
+    workflow.python("each", lambda key, item: (key, item), foreach="{a = 1}")
+    workflow.python("once", lambda execution, key=None: (execution, key))
+    assert _args(workflow, "each") == {"key": "{{ key }}", "item": "{{ item }}"}
+    assert _args(workflow, "once") == {"execution": "{{ inputs.execution }}"}

@@ -73,6 +73,12 @@ def test_what_cannot_be_seen_from_outside_is_dynamic(code: str) -> None:
     assert not found.nodes
 
 
+def test_key_execution_and_response() -> None:
+    found = expression.references("key == response.status and execution.status")
+    assert (found.key, found.execution, found.response, found.item) == (True, True, True, False)
+    assert not expression.references("x.key + {response = 1}.response").response
+
+
 def test_inputs_item_and_index() -> None:
     found = expression.references("inputs.limit > index and item.inputs and inputs['a b']")
     assert found.inputs == {"limit", "a b"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -161,3 +161,34 @@ def test_more_documents_than_are_remembered() -> None:
     reads = [_with(x={"type": "integer", "default": number}) for number in range(300)]
     for _ in range(2):
         assert [inputs.check_inputs(read, {})["x"] for read in reads] == list(range(300))
+
+
+class TestPayloads:
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {"amount": {"type": "number"}, "by": {"type": "string", "maxLength": 3}},
+        "required": ["amount"],
+    }
+
+    def test_what_fits_comes_back_as_a_copy(self) -> None:
+        payload: dict[str, Any] = {"amount": 1.5, "rows": [1]}
+        checked = inputs.check_payload(self.SCHEMA, payload)
+        assert checked == payload
+        payload["rows"].append(2)
+        assert checked == {"amount": 1.5, "rows": [1]}
+
+    @pytest.mark.parametrize("value", [None, 1, "x", [1, {"a": None}]])
+    def test_without_a_schema_any_json_will_do(self, value: object) -> None:
+        assert inputs.check_payload({}, value) == value
+
+    def test_everything_wrong_is_told_at_once(self) -> None:
+        with pytest.raises(InputError, match="the payload does not fit the signal") as caught:
+            inputs.check_payload(self.SCHEMA, {"by": "nobody"})
+        assert {str(problem) for problem in caught.value.problems} == {
+            "payload.amount: required",
+            "payload.by: must have at most 3 characters, has 6",
+        }
+
+    def test_what_is_not_json_is_refused(self) -> None:
+        with pytest.raises(InputError, match=r"payload\.x: expected a JSON value, got a Python set"):
+            inputs.check_payload({}, {"x": {1}})

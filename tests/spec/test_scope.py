@@ -90,6 +90,29 @@ def test_nodes_in_a_cycle_get_the_cycle_and_nothing_else() -> None:
     assert told == ["the nodes wait for each other: a → b → a"]
 
 
+def test_nodes_at_the_end_read_all_others_and_those_before_them() -> None:
+    nodes = [{"id": "a"}, {"id": "b"}]
+    last = {"executor": {"type": "lua", "code": "return nodes.a + nodes.b + nodes.first"}}
+    first = {"id": "first", "when": 'execution.status == "failed"', **_code("return nodes.a")}
+    assert not _told(*nodes, on_exit=[first, {"id": "last", "dependencies": ["first"], **last}])
+    assert _told(*nodes, on_exit=[first, {"id": "last", **last}]) == [
+        "'first' is not upstream of 'last': add it to dependencies"
+    ]
+
+
+def test_a_chunk_may_use_the_names_of_other_places_for_itself() -> None:
+    assert not _told({"id": "a", **_code("local t = {}; for key, value in pairs(t) do t[key] = value end; return t")})
+    assert not _told({"id": "a", **_code("response = {}; execution = 1; return response, execution, key")})
+
+
+def test_the_key_of_concurrency_reads_inputs_alone() -> None:
+    assert not _told({"id": "a"}, concurrency={"key": 'x-{{ inputs.tenant:lower() }}-{{ inputs["the shop"].id }}'})
+    assert _told({"id": "a"}, concurrency={"key": "{{ nodes.b }} {{ nodes[x] }} {{ key }}"}) == [
+        "`key` is not there yet: the key is made before anything runs, of inputs alone",
+        "`nodes` is not there yet: the key is made before anything runs, of inputs alone",
+    ]
+
+
 def test_item_and_index_belong_to_foreach() -> None:
     python = {"type": "python", "function": "f", "args": {"x": "{{ item + index }}"}}
     told = "`{}` is there only in a node with `foreach`".format

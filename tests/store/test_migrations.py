@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from dagengine.machine import operations
 from orchestrator import errors
 from orchestrator.store import migration, queries, schema
 from orchestrator.store.sqlite import SQLiteStore
@@ -33,6 +35,9 @@ async def main():
 asyncio.run(main())
 print(any(name.partition(".")[0] == "alembic" for name in sys.modules))
 """
+
+
+PARTS = re.compile(r"[^\s,()]+(?:[^,()]|\([^()]*\))*")
 
 
 @pytest.fixture
@@ -57,9 +62,10 @@ def differences(connection: sa.Connection) -> list[object]:
     return list(compare_metadata(context, schema.metadata))
 
 
-def tables(connection: sa.Connection) -> dict[str, str]:
+def tables(connection: sa.Connection) -> dict[str, list[str]]:
+    """What each table and index is made of. Columns that were added later come last, which means nothing."""
     rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {name: re.sub(r"\s+", " ", sql) for name, sql in rows}
+    return {name: sorted(PARTS.findall(re.sub(r"\s+", " ", sql))) for name, sql in rows}
 
 
 def test_the_revisions_arrive_at_the_schema(connection: sa.Connection) -> None:
@@ -108,6 +114,30 @@ async def test_an_older_database_is_upgraded_when_it_is_opened(tmp_path: Path) -
     with upgraded.connect() as connection:
         assert differences(connection) == []
     upgraded.dispose()
+
+
+async def test_a_request_of_an_older_release_is_understood(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    older = sa.create_engine(url)
+    with older.begin() as connection:
+        config = migration._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.exec_driver_sql("INSERT INTO documents VALUES ('d', x'7b7d')")
+        connection.exec_driver_sql(
+            "INSERT INTO executions (number, id, workflow, version, digest, status, seed, epoch, last_seq, "
+            "\"trigger\", created_at) VALUES (1, 'e1', 'w', '1.0.0', 'd', 'queued', 1, 0, 0, 'api', 1)"
+        )
+        connection.exec_driver_sql("INSERT INTO execution_inputs VALUES (1, x'7b7d')")
+        payload = b'{"author":"ada","reason":"enough"}'
+        row = {"number": 1, "id": "i1", "execution": 1, "kind": "cancel", "payload": payload, "created_at": 1}
+        connection.execute(schema.inbox.insert(), row)
+    older.dispose()
+    store = SQLiteStore(url)
+    await store.open()
+    (item,) = await store.inbox("e1")
+    await store.close()
+    assert operations.decode(item.payload) == operations.Cancel(author="ada", reason="enough")
 
 
 async def test_a_database_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:

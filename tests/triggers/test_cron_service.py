@@ -13,7 +13,7 @@ import pytest
 from dagengine.errors import InputError
 from dagengine.spec.model import Document
 from dagengine.testing import START, VirtualClock
-from orchestrator.errors import Overloaded, StoreError
+from orchestrator.errors import AtLimit, Overloaded, StoreError
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.store.base import ExecutionRecord, NewExecution, Store, VersionRecord
 from orchestrator.store.sqlite import SQLiteStore
@@ -242,6 +242,25 @@ class TestFaults:
         await service.tick()
         assert await _occurrences(store) == [120]
         assert monitor.occurrences == {"refused": 1, "started": 1}
+
+    async def test_what_the_workflows_concurrency_skips_is_over(
+        self,
+        service: CronService,
+        starts: Starts,
+        store: SQLiteStore,
+        clock: VirtualClock,
+        version: Register,
+        monitor: Monitor,
+    ) -> None:
+        await store.add_version(version("w@1.0.0", cron="* * * * *"))
+        starts.before = AtLimit("1 of 1 executions are under way")
+        clock.advance(MINUTE)
+        await service.tick()
+        starts.before = None
+        clock.advance(MINUTE)
+        await service.tick()
+        assert await _occurrences(store) == [120]
+        assert monitor.occurrences == {"skipped": 1, "started": 1}
 
     @pytest.mark.parametrize("fault", [Overloaded("full"), StoreError("disk full"), RuntimeError("unexpected")])
     async def test_what_may_pass_is_tried_again(

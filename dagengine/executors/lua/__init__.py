@@ -1,7 +1,10 @@
 """Lua: the sandbox scripts and expressions run in, and the executor that runs scripts in the engine's own process.
 
-- `values.lua`, `json.lua`, `guard.lua`, `library.lua`, `sandbox.lua`: the sandbox, in Lua.
-- `runtime`: one sandboxed Lua state; no asyncio, so that a worker process can use it as well.
+- `values.lua`, `json.lua`, `guard.lua`, `base64.lua`, `digest.lua`, `re.lua`, `time.lua`, `library.lua`, `sandbox.lua`:
+  the sandbox, in Lua. `boot` puts it together.
+- `runtime`: a sandboxed Lua state; no asyncio, so that a worker process can use it as well. `watch`, `values`, `host`:
+  what Lua asks of it. `frames`: what an error tells of the user's code.
 - `chunk`, `template`: code and `{{ }}` templates, compiled for a runtime. `cache`: what a runtime keeps.
-- `performer`, `inline`: the executor. `evaluator`: expressions and templates. `check`: syntax errors of a document.
+- `performer`, `inline`: the executor. `evaluator`, `aside`: expressions and templates. `console`: a sandbox to type at.
+- `check`, `names`: what is wrong with the Lua of a document.
 """

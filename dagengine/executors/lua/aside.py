@@ -1,7 +1,7 @@
 """Expressions and templates on a thread of their own, so that nobody's expression holds up a server's event loop.
 
-One evaluation at a time, in the order of the questions. One that runs too long is stopped; a hostile pattern cannot be
-(see `runtime`), and then holds up other expressions here, but neither sessions nor nodes.
+One evaluation at a time, in the order of the questions. One that runs too long is stopped; until then it holds up other
+expressions here, but neither sessions nor nodes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class EvaluatorAside:
         """Drop the questions of an execution that were not begun."""
         with self._changed:
             if self._waiting:
-                self._waiting = deque(asked for asked in self._waiting if asked[0].scope.execution != execution)
+                self._waiting = deque(
+                    asked for asked in self._waiting if asked[0].of_attempt or asked[0].scope.execution != execution
+                )
 
     async def close(self) -> None:
         """Stop what is under way, and the thread."""

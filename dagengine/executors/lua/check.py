@@ -1,4 +1,4 @@
-"""Syntax errors of a document: the code of Lua nodes, `when`, `foreach` and templates, each with its path.
+"""The Lua of a document: syntax errors, and names that are certainly wrong, each with its path.
 
 The door calls it for a document that is otherwise right, and merges what it finds into the `SpecError`. Nothing is run.
 """
@@ -6,56 +6,54 @@ The door calls it for a document that is otherwise right, and merges what it fin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from dagengine.errors import Problem, SpecError
 from dagengine.events.facts import ErrorInfo
-from dagengine.executors.lua import runtime, template
-from dagengine.spec import model
+from dagengine.executors.lua import names, runtime, template
+from dagengine.spec import model, outline, passages
 from dagengine.spec import path as paths
 
 __all__ = ["check"]
 
+_GIVEN: Final = {"select": frozenset({"response"})}
+"""More names in scope, by what an expression is there for."""
+
 
 def check(document: model.Document) -> Iterable[Problem]:
-    """Every syntax error in the Lua of `document`, in document order; a message names the line within the code."""
+    """Everything that is wrong with the Lua of `document`, in document order; a message names the line in the code."""
     return _Check().document(document)
 
 
 class _Check:
-    """One pass over a document. Code that occurs many times is compiled once."""
+    """One pass over a document. Code that occurs many times is looked at once."""
 
     def __init__(self) -> None:
         self._runtime: runtime.Runtime | None = None
         self._seen: dict[tuple[str, bool], ErrorInfo | None] = {}
+        self._unknown: dict[tuple[str, frozenset[str], bool], list[names.Unknown]] = {}
 
     def document(self, document: model.Document) -> Iterator[Problem]:
-        for position, node in enumerate(document.spec.nodes):
-            where: paths.Path = ("spec", "nodes", position)
-            for name, code in (("foreach", node.foreach), ("when", node.when)):
-                if code is not None:
-                    yield from self._code(code, (*where, name), expression=True)
-            executor = node.executor
-            if isinstance(executor, model.LuaExecutor):
-                yield from self._code(executor.code, (*where, "executor", "code"), expression=False)
-            else:
-                yield from self._template(executor.args, (*where, "executor", "args"))
-        yield from self._template(document.spec.outputs, ("spec", "outputs"))
+        for passage in passages.passages(outline.outline(document.to_dict())):
+            if passage.form == "template":
+                yield from self._text(passage.text, passage.path)
+                continue
+            expression = passage.form == "expression"
+            known = names.EXPRESSION | _GIVEN.get(passage.role, frozenset()) if expression else names.SCRIPT
+            yield from self._code(passage.text, passage.path, known, expression=expression)
+        for name, code in document.spec.modules.items():
+            yield from self._code(code, ("spec", "modules", name), names.MODULE, expression=False)
 
-    def _code(self, code: str, path: paths.Path, *, expression: bool) -> Iterator[Problem]:
+    def _code(self, code: str, path: paths.Path, known: frozenset[str], *, expression: bool) -> Iterator[Problem]:
+        where = paths.format_path(path)
         error = self._error(code, expression=expression)
         if error is not None:
             line = f"line {error.line}: " if error.line else ""
-            yield Problem(path=paths.format_path(path), message=f"not valid Lua: {line}{error.message}")
-
-    def _template(self, value: object, path: paths.Path) -> Iterator[Problem]:
-        if isinstance(value, str):
-            yield from self._text(value, path)
-        elif isinstance(value, dict):
-            for key, inner in value.items():
-                yield from self._template(inner, (*path, key))
-        elif isinstance(value, list | tuple):
-            for position, inner in enumerate(value):
-                yield from self._template(inner, (*path, position))
+            yield Problem(path=where, message=f"not valid Lua: {line}{error.message}")
+            return
+        for found in self._names(code, known, expression=expression):
+            line = f"line {found.line}: " if "\n" in code.strip() else ""
+            yield Problem(path=where, message=f"{line}{found.message}")
 
     def _text(self, text: str, path: paths.Path) -> Iterator[Problem]:
         try:
@@ -68,6 +66,15 @@ class _Check:
             if error is not None:
                 message = f"not valid Lua in {{{{ {piece.code} }}}}: {error.message}"
                 yield Problem(path=paths.format_path(path), message=message)
+                continue
+            for found in self._names(piece.code, names.EXPRESSION, expression=True):
+                yield Problem(path=paths.format_path(path), message=f"{found.message} in {{{{ {piece.code} }}}}")
+
+    def _names(self, code: str, known: frozenset[str], *, expression: bool) -> list[names.Unknown]:
+        key = (code, known, expression)
+        if key not in self._unknown:
+            self._unknown[key] = names.unknown(code, known, expression=expression)
+        return self._unknown[key]
 
     def _error(self, code: str, *, expression: bool) -> ErrorInfo | None:
         key = (code, expression)

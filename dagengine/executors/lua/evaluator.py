@@ -6,6 +6,8 @@ The driver asks for every `Evaluate` command. `LuaEvaluator` answers at once, on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -24,6 +26,9 @@ __all__ = ["LuaEvaluator"]
 DEFAULT_TIMEOUT: Final = 1_000_000
 """Microseconds that one evaluation may take."""
 
+Given = Mapping[str, base.Value]
+
+_NOTHING: Final[Given] = MappingProxyType({})
 _CACHED: Final = 4096
 _SHOWN: Final = 120
 
@@ -71,8 +76,8 @@ class LuaEvaluator:
     def evaluate(self, question: base.Question) -> base.Evaluation:
         """The answer to a question."""
         if question.code is not None:
-            return self.expression(question.code, question.scope)
-        return self.template(question.template, question.scope)
+            return self.expression(question.code, question.scope, question.given)
+        return self.template(question.template, question.scope, question.given)
 
     def stop(self) -> None:
         """Stop the evaluation that is under way, on whatever thread."""
@@ -80,8 +85,8 @@ class LuaEvaluator:
         if lua is not None:
             lua.stop()
 
-    def expression(self, code: str, scope: base.Scope) -> base.Evaluation:
-        """The JSON value of the Lua expression `code`; nil is null."""
+    def expression(self, code: str, scope: base.Scope, given: Given = _NOTHING) -> base.Evaluation:
+        """The JSON value of the Lua expression `code`; nil is null. `given` are more names in scope."""
         compiled = self._expressions.get(code)
         if compiled is None:
             self._expressions.rotate()
@@ -89,10 +94,10 @@ class LuaEvaluator:
             parts = [code.encode("utf-8", "surrogatepass")]
             compiled = self._compile(templates.Layout(b"j", parts, {0: whole}), alone=True)
             self._expressions.put(code, compiled)
-        return self._evaluate(compiled, scope)
+        return self._evaluate(compiled, scope, given)
 
-    def template(self, template: object, scope: base.Scope) -> base.Evaluation:
-        """The JSON value of `template`, any JSON value whose texts may hold `{{ }}`."""
+    def template(self, template: object, scope: base.Scope, given: Given = _NOTHING) -> base.Evaluation:
+        """The JSON value of `template`, any JSON value whose texts may hold `{{ }}`; `given` as for `expression`."""
         try:
             key = msgspec.json.encode(template)
         except (TypeError, ValueError, RecursionError) as exc:
@@ -102,7 +107,7 @@ class LuaEvaluator:
             self._templates.rotate()
             compiled = self._compiled_template(template, key)
             self._templates.put(key, compiled)
-        return self._evaluate(compiled, scope)
+        return self._evaluate(compiled, scope, given)
 
     def _compiled_template(self, value: object, key: bytes) -> _Compiled | ErrorInfo:
         if b"{{" not in key:
@@ -123,13 +128,13 @@ class LuaEvaluator:
         error, position = made
         return _located(error, _Compiled(None, b"", layout, alone), position)
 
-    def _evaluate(self, compiled: _Compiled | ErrorInfo, scope: base.Scope) -> base.Evaluation:
+    def _evaluate(self, compiled: _Compiled | ErrorInfo, scope: base.Scope, given: Given) -> base.Evaluation:
         if isinstance(compiled, ErrorInfo):
             return base.Evaluation(error=compiled)
         if compiled.chunk is None:
             return base.Evaluation(value=compiled.constant)
         lua = self._ready()
-        result = lua.run(compiled.chunk, scope, timeout=self._timeout)
+        result = lua.run(compiled.chunk, scope, timeout=self._timeout, given=given)
         if isinstance(result, bytes):
             if len(result) <= self._max_output:
                 return base.Evaluation(value=result)

@@ -76,8 +76,12 @@ class InlineLua:
             self._pumping = True
             self._loop.call_soon(self._pump, self._loop)
 
-    def cancel(self, execution: str, node: str, index: int | None, attempt: int) -> None:
-        """Stop an attempt: one that waits is not begun, one that runs is stopped within milliseconds."""
+    def cancel(self, execution: str, node: str, index: int | None, attempt: int, *, grace: int = 0) -> None:
+        """Stop an attempt: one that waits is not begun, one that runs is stopped within milliseconds.
+
+        A script cannot be asked to end, and loses nothing by being stopped: `grace` changes nothing.
+        """
+        del grace
         key = (execution, node, index, attempt)
         if self._side is not None:
             dropped = self._side.cancel(key)

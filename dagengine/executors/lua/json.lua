@@ -11,6 +11,8 @@ local concat, integer_type, utf8_char, utf8_length = table.concat, math.type, ut
 local ARRAY, null, behind = values.ARRAY, values.null, values.behind
 local MAX_DEPTH <const> = 100
 
+local MOST_TEXT <const> = 16 << 20 -- bytes: no hook watches how one token is found
+
 local json = {null = null}
 
 ---------------------------------------------------------------------------------------------------------------------
@@ -132,6 +134,7 @@ end
 
 function json.decode(s)
   if type(s) ~= "string" then error("json.decode: expected a string, got " .. type(s), 2) end
+  if #s > MOST_TEXT then error("json.decode: the text is longer than " .. (MOST_TEXT >> 20) .. " MiB", 2) end
   if not utf8_length(s) then error("json.decode: the text is not valid UTF-8", 2) end
   local value, stop = parse(s, blank(s, 1), 0)
   stop = blank(s, stop)

@@ -1,18 +1,15 @@
 -- The libraries that scripts see: Lua's own, made deterministic (time, randomness and addresses come from the attempt)
 -- and safe to share (read-only, and nothing that reaches files, processes, code loading or the host).
 
-local values, guard, json, limits = ...
+local values, guard, json, limits, extras = ...
 
 local getmetatable, debug_setmetatable = debug.getmetatable, debug.setmetatable
 local type, next, pairs, select, error, rawget, rawset, rawlen, rawequal =
   type, next, pairs, select, error, rawget, rawset, rawlen, rawequal
-local tostring, setmetatable = tostring, setmetatable
-local find, sub, concat, format, rep = string.find, string.sub, table.concat, string.format, string.rep
-local insert, remove, move, unpack = table.insert, table.remove, table.move, table.unpack
+local tonumber, tostring, setmetatable = tonumber, tostring, setmetatable
+local find, sub, concat, format = string.find, string.sub, table.concat, string.format
 local date, randomseed, integer_type, tointeger = os.date, math.randomseed, math.type, math.tointeger
 local behind, ARRAY = values.behind, values.ARRAY
-
-local MOST_MOVED <const> = 10000000 -- elements that one C call may shift: no hook watches it
 
 local attempt = {time = 0, seed = 0}
 local library = {attempt = attempt}
@@ -43,21 +40,6 @@ local function shown(value)
 end
 library.shown = shown
 
-local function formatted(pattern, ...)
-  if type(pattern) == "string" and find(pattern, "%", 1, true) then
-    for i = 1, select("#", ...) do
-      local kind = type((select(i, ...)))
-      if kind == "table" or kind == "function" or kind == "thread" then
-        local arguments = {...}
-        arguments[i] = shown(arguments[i])
-        return formatted(pattern, unpack(arguments, 1, select("#", ...)))
-      end
-    end
-    if find(pattern, "%%[-+ #0%d.]*p") then error("'%p' is not available", 2) end
-  end
-  return format(pattern, ...)
-end
-
 ---------------------------------------------------------------------------------------------------------------------
 -- Tables: read-only values are seen through, never handed out.
 
@@ -72,36 +54,6 @@ local function each(t)
   if real then return function(_, key) return next(real, key) end, t, nil end
   return pairs(t)
 end
-
-local function checked_size(t, name)
-  local meta = getmetatable(t)
-  if meta and rawget(meta, "__len") ~= nil and type(t) == "table" then
-    local n = #t
-    if type(n) == "number" and n > MOST_MOVED then error(name .. ": the table is too long", 3) end
-  end
-end
-
-local tables = {
-  concat = table.concat,
-  create = table.create,
-  pack = table.pack,
-  sort = table.sort,
-  unpack = table.unpack,
-  insert = function(t, ...)
-    if getmetatable(t) then checked_size(t, "table.insert") end
-    return insert(t, ...)
-  end,
-  remove = function(t, ...)
-    if getmetatable(t) then checked_size(t, "table.remove") end
-    return remove(t, ...)
-  end,
-  move = function(a, first, last, ...)
-    if integer_type(first) and integer_type(last) and last - first > MOST_MOVED then
-      error("table.move: too many elements", 2)
-    end
-    return move(a, first, last, ...)
-  end,
-}
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Time and randomness.
@@ -218,19 +170,66 @@ local log = {
   debug = function(...) write("0", ...) end,
   info = function(...) write("1", ...) end,
   warning = function(...) write("2", ...) end,
+  warn = function(...) write("2", ...) end,
   error = function(...) write("3", ...) end,
 }
 
 ---------------------------------------------------------------------------------------------------------------------
+-- A failure on purpose: returned, or raised as an error, it ends the attempt.
+
+local FAILURE, MOST_DETAILS <const> = values.FAILURE, 65536
+
+-- Types that say what the platform did: a script cannot say that.
+local PLATFORM <const> = {
+  Timeout = true, Cancelled = true, MemoryLimit = true, CPULimit = true, Killed = true, InternalError = true,
+}
+
+local failures = setmetatable({}, {__mode = "k"}) -- what each says: reason, type, details as JSON
+
+FAILURE.__tostring = function(failure) return failures[failure][1] end
+
+local function bad_details(what)
+  error("bad argument #2 to 'fail' (" .. what .. ")", 3)
+end
+
+local function checked_type(details)
+  local real = behind(details) or details
+  local kind = rawget(real, "type")
+  if kind == nil then return "Failed" end
+  if type(kind) ~= "string" or #kind > 128 or not find(kind, "^[%w_][%w_.:-]*$") then
+    bad_details("details.type is the type of the error: a name such as OutOfStock")
+  end
+  if PLATFORM[kind] then bad_details("the type " .. kind .. " is one of the platform's own") end
+  return kind
+end
+
+local function fail(reason, details)
+  if type(reason) ~= "string" then
+    error("bad argument #1 to 'fail' (string expected, got " .. type(reason) .. ")", 2)
+  end
+  local said = {reason, "Failed", nil}
+  if details ~= nil then
+    if type(details) ~= "table" then bad_details("table expected, got " .. type(details)) end
+    local fine, text = guard.pcall(values.encode, details, MOST_DETAILS)
+    if not fine then bad_details(values.locate(details, "details", MOST_DETAILS)) end
+    if sub(text, 1, 1) ~= "{" then bad_details("an object expected, got a list") end
+    said[2], said[3] = checked_type(details), text
+  end
+  local failure = setmetatable({message = reason, details = details}, FAILURE)
+  failures[failure] = said
+  return failure
+end
+
+-- Reason, type and details (JSON, or nil) when `value` is what `fail` made.
+function library.failure_of(value)
+  if getmetatable(value) ~= FAILURE then return nil end
+  local said = failures[value]
+  return said[1], said[2], said[3]
+end
+
+---------------------------------------------------------------------------------------------------------------------
 -- What `_ENV` falls back to, for scripts and for expressions.
 
-local strings = string -- also reached as ("x"):upper(), so that it is changed in place
-strings.dump = nil
-strings.format = formatted
-strings.rep = function(s, n, separator)
-  if s == "" and (separator == nil or separator == "") then return "" end
-  return rep(s, n, separator)
-end
 getmetatable("").__metatable = false
 
 local names = {}
@@ -248,10 +247,16 @@ end
 local json_library = locked("json", json)
 getmetatable(json_library).__call = function(_, value) return json.encode(value) end
 
+-- A text is read to its end, however long it is.
+local function number_of(value, ...)
+  if type(value) == "string" and #value > 65536 then guard.look() end
+  return tonumber(value, ...)
+end
+
 local expression = {
   _VERSION = _VERSION,
   assert = assert, error = error, ipairs = ipairs, next = through, pairs = each, rawequal = rawequal,
-  select = select, tonumber = tonumber, tostring = shown, type = type, pcall = guard.pcall, xpcall = guard.xpcall,
+  select = select, tonumber = number_of, tostring = shown, type = type, pcall = guard.pcall, xpcall = guard.xpcall,
   getmetatable = _G.getmetatable,
   setmetatable = function(t, meta)
     if getmetatable(t) == ARRAY then debug_setmetatable(t, nil) end
@@ -270,14 +275,25 @@ local expression = {
     return rawset(t, key, value)
   end,
   json = json_library,
+  base64 = locked("base64", extras.base64),
+  hmac = extras.digest.hmac,
   math = locked("math", quiet_maths),
-  string = locked("string", strings),
-  table = locked("table", tables),
+  re = locked("re", extras.re),
+  sha256 = extras.digest.sha256,
+  string = locked("string", extras.texts(shown)),
+  table = locked("table", extras.tables),
+  time = locked("time", extras.time),
   utf8 = locked("utf8", utf8),
 }
 
 local script = {}
 for name, value in pairs(expression) do script[name] = value end
+local times = {}
+for name, value in pairs(extras.time) do times[name] = value end
+times.now = function() return attempt.time / 1000000 end
+
+script.fail = fail
+script.time = locked("time", times)
 script.coroutine = locked("coroutine", guard.coroutine)
 script.log = locked("log", log)
 script.math = locked("math", maths)

@@ -34,6 +34,7 @@ class Performer:
         self._max_memory = max_memory
         self._max_output = max_output
         self._lines = _Lines(log, clock)
+        self._write = self._lines.write
         self._runtime: runtime.Runtime | None = None
         self._unwanted: base.Job | None = None
         self._stopped = False
@@ -44,6 +45,7 @@ class Performer:
         try:
             result = self._run(job, started)
         except Exception as exc:
+            self._runtime = None
             result = ErrorInfo(type="InternalError", message=f"the Lua executor failed: {type(exc).__name__}: {exc}")
         return outcome_of(result, (time.monotonic_ns() - started) // 1_000)
 
@@ -81,9 +83,11 @@ class Performer:
             seed=job.seed,
             now=now,
             timeout=job.timeout,
-            lines=self._lines.write,
+            lines=self._write,
             started=started,
             token=job,
+            memory=spec.memory,
+            output=spec.output,
         )
         if lua.broken:
             self._runtime = None  # frees its memory now, not with the next attempt

@@ -6,27 +6,33 @@ worker process is small.
 
 Scripts are written by anybody. They can reach no Python object, no file, no process and no code loading; they can
 change nothing that another script sees; they are stopped at their deadline, on cancellation and at the memory limit.
-What cannot be stopped from inside is a single long call into Lua's own C code: a hostile pattern (`string.find` and its
-kin with many `.-`) may take for ever. Untrusted code needs a runtime in a process that can be killed.
+A single call into Lua's own C code cannot be stopped from inside; so where a runtime is watched, none begins that may
+take long (`patterns.lua`, `tables.lua`). Compiling cannot be stopped, and a hole in Lua would be one in this process:
+untrusted code needs a runtime in a process that can be killed.
 
 After `Timeout`, `Cancelled` or `MemoryLimit` a runtime is `broken`: its owner drops it and makes another.
 """
 
 from __future__ import annotations
 
-import pkgutil
 import time
-from collections.abc import Callable
-from typing import Any, Final, Literal
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import lupa.lua55 as lua
 import msgspec
 
-from dagengine.errors import ExecutorError
 from dagengine.events.facts import ErrorInfo
 from dagengine.executors import base
+from dagengine.executors.lua import frames
+from dagengine.executors.lua.boot import boot
 from dagengine.executors.lua.cache import Generations
-from dagengine.executors.lua.chunk import Chunk, Reads, reads
+from dagengine.executors.lua.chunk import EVERYTHING, Chunk, Reads, reads
+from dagengine.executors.lua.frames import lines_of
+from dagengine.executors.lua.host import Host
+from dagengine.executors.lua.values import SMALL, Values
+from dagengine.executors.lua.watch import LEVELS, NEVER, Level, Lines, Watch
 
 __all__ = [
     "BREAKING",
@@ -49,53 +55,9 @@ DEFAULT_MAX_OUTPUT: Final = 4 << 20
 BREAKING: Final = frozenset({"Timeout", "Cancelled", "MemoryLimit"})
 """The error types after which a runtime cannot be used any more."""
 
-Level = Literal["debug", "info", "warning", "error"]
-Lines = Callable[[Level, str], None]
-"""Takes the lines of a script's log."""
-
-LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error")
 _HASH_SEED: Final = 0x5EED
-_SMALL: Final = 1024
 _CHUNK_OVERHEAD: Final = 1024
-_NEVER: Final = 1 << 63
-_LOG_LINES, _LOG_LINE, _LOG_BYTES = 1_000, 64 << 10, 1 << 20
-
-
-class Watch:
-    """What a running script is asked to stop for. Lua holds it, so it must not hold the runtime."""
-
-    __slots__ = ("deadline", "interruption", "lines", "running", "stopped", "unwanted")
-
-    def __init__(self) -> None:
-        self.deadline = _NEVER
-        self.running: object = None
-        self.unwanted: object = None
-        self.stopped = False
-        self.lines: Lines | None = None
-        self.interruption: BaseException | None = None
-
-    def tick(self, log: bytes | None) -> bytes | None:
-        """Called by the guard every few milliseconds of a running script: why it must stop, or None.
-
-        Nothing may be raised into Lua, where the script could catch it: it is kept and raised after the call.
-        """
-        try:
-            if log is not None:
-                self.write(log)
-            if self.stopped or (self.unwanted is not None and self.unwanted is self.running):
-                return b"Cancelled"
-            if time.monotonic_ns() >= self.deadline:
-                return b"Timeout"
-        except BaseException as exc:
-            self.interruption = exc
-            return b"Cancelled"
-        return None
-
-    def write(self, log: bytes) -> None:
-        """Hand the lines of `log` on: each has its level's digit before it."""
-        if self.lines is not None:
-            for line in log.decode("utf-8", "replace").split("\n"):
-                self.lines(LEVELS[int(line[0])], line[1:])
+_OUT_OF_MEMORY: Final = "not enough memory"
 
 
 class Runtime:
@@ -115,6 +77,10 @@ class Runtime:
     ) -> None:
         self.broken = False
         self._max_memory = max_memory
+        self._max_output = max_output
+        self._limited = False
+        self._collected = 0
+        self._enough = 0
         self._watch = Watch()
         state = lua.LuaRuntime(
             encoding=None,  # texts of Lua need not be UTF-8: bytes both ways, checked where they become JSON
@@ -127,12 +93,16 @@ class Runtime:
             string_hash_seed=_HASH_SEED,
         )
         self._state = state
-        entries = _boot(state, self._watch.tick, max_output, watched)
-        self._compile_script, self._compile_template, self._check_script, self._check_expression = entries[:4]
-        self._position, self._explain, self._keep, self._drop = entries[4:]
+        self._values = Values(capacity=max_memory // 16, allowed=max_memory)
+        host = Host(self._values, _meter(weakref.ref(self)))
+        self._entry = entry = boot(state, self._watch.tick, host, max_output=max_output, watched=watched)
+        self._compile_script, self._compile_template, self._keep = entry.script, entry.template, entry.keep
         self._chunks: Generations[str, Chunk | ErrorInfo] = Generations(max_memory // 16)
-        self._values: Generations[bytes, int] = Generations(max_memory // 16)
-        self._last_slot = 0
+        self._modules: Generations[tuple[tuple[str, str], ...], int] = Generations(max_memory // 32)
+        self._last_set = 0
+        self._total = state.get_max_memory(total=True)
+        self._held = state.get_memory_used
+        self._tidy()
 
     def cancel(self, token: object) -> None:
         """Stop the call that was given `token`, if it is the one that is running. Safe from any thread."""
@@ -144,9 +114,9 @@ class Runtime:
 
     def syntax_error(self, code: str, *, expression: bool = False) -> ErrorInfo | None:
         """What is wrong with `code` as a chunk (or as one expression), or None. Runs nothing."""
-        check = self._check_expression if expression else self._check_script
+        check = self._entry.check_expression if expression else self._entry.check_script
         message = check(_source(code))
-        return None if message is None else _syntax_error(message, code)
+        return None if message is None else frames.syntax_error(_text(message), code)
 
     def script(self, code: str) -> Chunk | ErrorInfo:
         """The compiled chunk `code`; compiled once. The error is a `LuaSyntaxError`."""
@@ -162,8 +132,18 @@ class Runtime:
         bare = needs.nothing
         made = self._compile_script(_source(code), bare, needs.globals, self._ids(needs))
         if type(made) is tuple:
-            return _syntax_error(made[1], code)
-        return Chunk(made, needs, bare)
+            return frames.syntax_error(_text(made[1]), code)
+        return Chunk(made, needs, bare, code)
+
+    def console(self, code: str) -> Chunk | ErrorInfo:
+        """The chunk `code` for a console: its globals stay for those that follow. What it gives is lines, not JSON.
+
+        Each value it returns is a line: JSON, or what `tostring` shows. The scope of the first one is that of all.
+        """
+        made = self._entry.console(_source(code))
+        if type(made) is tuple:
+            return frames.syntax_error(_text(made[1]), code)
+        return Chunk(made, EVERYTHING, False, code)
 
     def template(self, modes: bytes, parts: list[bytes], codes: list[str]) -> Chunk | tuple[ErrorInfo, int]:
         """The compiled template of `parts` (see `sandbox.lua`); else the syntax error and the part that has it."""
@@ -171,86 +151,145 @@ class Runtime:
         made = self._compile_template(modes, self._state.table_from(parts), self._ids(needs))
         if type(made) is tuple:
             position = made[2] - 1
-            return _syntax_error(made[1], _text(parts[position])), position
+            return frames.syntax_error(_text(made[1]), _text(parts[position])), position
         return Chunk(made, needs, False)
 
     def position(self) -> int:
         """The part of a template, counted from 0, that the last error came from."""
-        position = self._position()
+        position = self._entry.position()
         return 0 if position is None else int(position) - 1
 
     def run(
         self,
         chunk: Chunk,
         scope: base.Scope,
-        *,
         seed: int = 0,
         now: int = 0,
         timeout: int | None = None,
         lines: Lines | None = None,
         started: int | None = None,
         token: object = None,
+        memory: int | None = None,
+        output: int | None = None,
+        given: Mapping[str, base.Value] | None = None,
     ) -> bytes | ErrorInfo:
         """Call `chunk`: its result as JSON, or why there is none.
 
         `seed` starts `math.random`, `now` (microseconds since the epoch) is what `os.time` answers, `timeout` is in
         microseconds and counts from `started` (`time.monotonic_ns()`; now, if not given), `lines` takes the log, some
-        of it while the script runs, `token` names the call for `cancel`. Errors: `LuaError`, `ResultError` (the
-        result is not JSON, or too big), `Timeout`, `Cancelled`, `MemoryLimit`, `InternalError`.
+        of it while the script runs, `token` names the call for `cancel`. `memory` and `output` are bytes, less than the
+        runtime's own; `given` are more names in scope, with JSON values. Errors: `LuaError`, `ResultError` (the result
+        is not JSON, or too big), `Timeout`, `Cancelled`, `MemoryLimit`, `InternalError`, and what the script says by
+        `fail`, with `details`.
         """
+        # Name the arguments; they are not keyword-only because Python takes 30 ns for each of those that is not given.
         watch = self._watch
         watch.lines = lines
         watch.running = token
         if timeout is None:
-            watch.deadline = _NEVER
+            watch.deadline = NEVER
         else:
             watch.deadline = (time.monotonic_ns() if started is None else started) + timeout * 1_000
+        if self._held(total=True) > self._enough:
+            self._tidy()
+        if self._limited or memory is not None or output is not None:
+            self._limit(memory, output)
         try:
-            result = chunk.call() if chunk.bare else chunk.call(*self._arguments(chunk.reads, scope, seed, now))
+            if chunk.bare:
+                result = chunk.call()
+            else:
+                needs = chunk.reads
+                arguments = self._arguments(needs, scope, seed, now)
+                if given or needs.modules or needs.key or needs.execution:
+                    self._more(needs, scope, given)
+                result = chunk.call(*arguments)
+                if needs.nodes is None:
+                    self._values.nodes = None  # do not hold on to somebody's results
         except (lua.LuaError, MemoryError, ValueError, OverflowError, RecursionError) as exc:
             return self._escaped(exc)
         if type(result) is bytes:
             return result
-        return self._unpacked(result, timeout)
+        return self._unpacked(result, timeout, chunk, scope)
 
-    def _unpacked(self, result: tuple[Any, ...], timeout: int | None) -> bytes | ErrorInfo:
+    def revive(self) -> None:
+        """Use the runtime on although a script was stopped. What that script held is lost, what it changed is not."""
+        self._watch.unwanted = self._watch.running = None
+        self._entry.revive()
+        self.broken = False
+
+    def _tidy(self) -> None:
+        """Collect what earlier calls left: Lua counts big texts for little, and would find no room beside them."""
+        self._entry.collect()
+        self._collected = self._held(total=True)
+        self._enough = self._collected + self._max_memory // 16
+
+    def _limit(self, memory: int | None, output: int | None) -> None:
+        """Set the limits of the next call."""
+        state, total = self._state, self._total
+        self._limited = memory is not None or output is not None
+        self._values.allowed = self._max_memory
+        if memory is not None:
+            # What other calls left behind is not held against this one; it is looked for when it has become much.
+            if state.get_memory_used(total=True) - self._collected > memory // 4:
+                self._tidy()
+            total = min(total, state.get_memory_used(total=True) + memory)
+            self._values.allowed = min(memory, self._max_memory)
+        state.set_max_memory(total, total=True)
+        self._entry.limit(total, self._max_output if output is None else min(output, self._max_output))
+
+    def _unpacked(
+        self, result: tuple[Any, ...], timeout: int | None, chunk: Chunk, scope: base.Scope
+    ) -> bytes | ErrorInfo:
         if result[0] is not False:
             self._watch.write(result[1])
             value: bytes = result[0]
             return value
-        _, kind, message, line, traceback, *log = result
-        if log and log[0]:
-            self._watch.write(log[0])
-        if self._watch.interruption is not None:
+        _, kind, message, line, traceback, log, details, raised = result
+        if raised is not None:
             self.broken = True
-            raise self._watch.interruption
-        return self._error(_text(kind), _text(message), line, _text(traceback), timeout)
+            raise raised
+        if log:
+            self._watch.write(log)
+        told = frames.with_source(_text(traceback), chunk.code, scope.modules)
+        return self._error(_text(kind), _text(message), line, told, timeout, details)
 
-    def _error(self, kind: str, message: str, line: int, traceback: str, timeout: int | None) -> ErrorInfo:
+    def _error(
+        self, kind: str, message: str, line: int, traceback: str, timeout: int | None, details: bytes | None = None
+    ) -> ErrorInfo:
         if kind in BREAKING:
             self.broken = True
-            message = stopped(kind, timeout=timeout, max_memory=self._max_memory)
-        return ErrorInfo(type=kind, message=message, line=line, traceback=traceback)
+            message = stopped(kind, timeout=timeout, max_memory=self._values.allowed)
+        given = msgspec.UNSET if details is None else msgspec.Raw(details)
+        return ErrorInfo(type=kind, message=message, line=line, traceback=traceback, details=given)
 
     def _escaped(self, exc: Exception) -> ErrorInfo:
         """The error of a call that raised: while values were converted, on the way in or out."""
-        if isinstance(exc, MemoryError):
+        self._values.nodes = None
+        if isinstance(exc, MemoryError) or _OUT_OF_MEMORY in str(exc):
             return self._error("MemoryLimit", "", 0, "", None)
+        try:
+            explained = self._entry.explain()
+        except (lua.LuaError, MemoryError):
+            self.broken = True
+            explained = None
         if isinstance(exc, lua.LuaError):
-            explained = self._explain()
             if explained is None:
                 self.broken = True
                 return ErrorInfo(type="InternalError", message=str(exc))
-            if len(explained) > 2 and explained[2]:
-                self._watch.write(explained[2])
-            return ErrorInfo(type=_text(explained[0]), message=_text(explained[1]))
+            kind, message, log, details, raised = explained
+            if log:
+                self._watch.write(log)
+            if raised is not None:
+                self.broken = True
+                raise raised
+            return self._error(_text(kind), _text(message), 0, "", None, details)
         if isinstance(exc, OverflowError):
             return ErrorInfo(type="LuaError", message="a value in scope holds an integer outside 64 bits")
         return ErrorInfo(type="InternalError", message=f"a value in scope cannot be converted: {exc}")
 
     def _arguments(self, needs: Reads, scope: base.Scope, seed: int, now: int) -> list[Any]:
         for slot in self._values.rotate():
-            self._drop(slot)
+            self._entry.drop(slot)
         arguments = [
             self._packed(scope.inputs) if needs.inputs else None,
             self._packed(_encode(scope.env)) if needs.env else None,
@@ -261,46 +300,58 @@ class Runtime:
         ]
         nodes = scope.nodes
         if needs.nodes is None:
-            every = {id.encode(): self._packed(value) for id, value in nodes.items()}
-            self._must_fit(sum(len(value) for value in every.values() if isinstance(value, bytes)))
-            arguments.append(self._state.table_from(every))
+            self._values.nodes = nodes
         else:
             for id in needs.nodes:
                 value = nodes.get(id)
                 arguments.append(None if value is None else self._packed(value))
         return arguments
 
+    def _more(self, needs: Reads, scope: base.Scope, given: Mapping[str, base.Value] | None) -> None:
+        """Hand over what few calls need: the next one finds it."""
+        key = _source(scope.key) if needs.key and scope.key is not None else None
+        execution = self._packed(scope.conclusion) if needs.execution and scope.conclusion is not None else None
+        modules = self._module_set(scope.modules) if needs.modules and scope.modules else None
+        names = None
+        if given:
+            packed = {_source(name): self._packed(value) for name, value in given.items()}
+            self._values.must_fit(sum(len(value) for value in packed.values() if isinstance(value, bytes)))
+            names = self._state.table_from(packed)
+        if key is not None or execution is not None or modules is not None or names is not None:
+            self._entry.more(key, execution, modules, names)
+
+    def _module_set(self, modules: Mapping[str, str]) -> int:
+        """The number under which Lua has these modules; each is compiled when it is first required, once."""
+        for dropped in self._modules.rotate():
+            self._entry.modules(dropped, None)
+        content = tuple(modules.items())
+        number = self._modules.get(content)
+        if number is None:
+            size = sum(len(code) for code in modules.values())
+            self._values.must_fit(size)
+            self._last_set = number = self._last_set + 1
+            codes = {_source(name): _source(code) for name, code in modules.items()}
+            self._entry.modules(number, self._state.table_from(codes))
+            self._modules.put(content, number, size + _CHUNK_OVERHEAD)
+        return number
+
     def _packed(self, value: bytes) -> bytes | int:
         """The value as MessagePack, or the slot where it lies converted: big ones are often read again, and kept."""
-        if len(value) < _SMALL:
+        if len(value) < SMALL:
             return _pack(_unpack(value))
-        slot = self._values.get(value)
-        if slot is None:
-            packed = _pack(_unpack(value))
-            self._must_fit(len(packed))
-            self._last_slot = slot = self._last_slot + 1
-            self._keep(slot, packed)
-            self._values.put(value, slot, len(value))
-        return slot
-
-    def _must_fit(self, size: int) -> None:
-        """Lua aborts the process when it has no memory for an argument: refuse before it has to."""
-        if size > self._max_memory // 8:
-            raise MemoryError
+        values = self._values
+        packed = values.packed(value)
+        if isinstance(packed, int):
+            return packed
+        self._keep(values.last_slot + 1, packed)
+        return values.new_slot(value)
 
     def _ids(self, needs: Reads) -> Any:
         if needs.nodes == ():
             return None
-        return self._state.table_from([id.encode() for id in needs.nodes or ()])
-
-
-def _syntax_error(message: bytes, code: str) -> ErrorInfo:
-    """The error for Lua's own message, `script:3: unexpected symbol near 'x'`."""
-    text = _text(message)
-    where, _, rest = text.removeprefix("script:").partition(": ")
-    if text.startswith("script:") and where.isdigit():
-        return ErrorInfo(type="LuaSyntaxError", message=rest, line=min(int(where), lines_of(code)))
-    return ErrorInfo(type="LuaSyntaxError", message=text)
+        if needs.nodes is None:
+            return True
+        return self._state.table_from([id.encode() for id in needs.nodes])
 
 
 def stopped(kind: str, *, timeout: int | None = None, max_memory: int = 0) -> str:
@@ -312,40 +363,19 @@ def stopped(kind: str, *, timeout: int | None = None, max_memory: int = 0) -> st
     return "the attempt was cancelled"
 
 
-def lines_of(code: str) -> int:
-    """How many lines `code` has. Lua sees one more where an expression is closed on a line of its own."""
-    return code.count("\n") + 1
+def _meter(of: weakref.ref[Runtime]) -> Callable[[], int]:
+    """Tells the bytes that a runtime holds. Lua holds the meter, so it must not hold the runtime."""
+
+    def used() -> int:
+        runtime = of()
+        return 0 if runtime is None else runtime._state.get_memory_used(total=True)
+
+    return used
 
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
-
-
-def _boot(state: Any, tick: Callable[[bytes | None], bytes | None], max_output: int, watched: bool) -> tuple[Any, ...]:
-    """Build the sandbox in `state`: the entry points, in the order that `sandbox.lua` returns them."""
-    values = state.execute(_lua("values"), name="=host", mode="t")
-    guard = state.execute(_lua("guard"), tick, watched, name="=host", mode="t")
-    json = state.execute(_lua("json"), values, guard, max_output, name="=host", mode="t")
-    limits = state.table_from({b"lines": _LOG_LINES, b"line": _LOG_LINE, b"bytes": _LOG_BYTES})
-    library = state.execute(_lua("library"), values, guard, json, limits, name="=host", mode="t")
-    entries: tuple[Any, ...] = state.execute(
-        _lua("sandbox"), values, guard, library, max_output, name="=host", mode="t"
-    )
-    return entries
-
-
-_sources: dict[str, bytes] = {}
-
-
-def _lua(name: str) -> bytes:
-    source = _sources.get(name)
-    if source is None:
-        source = pkgutil.get_data(__package__, f"{name}.lua")
-        if source is None:
-            raise ExecutorError(f"{name}.lua is missing from the installed package {__package__}; install it again")
-        _sources[name] = source
-    return source
 
 
 def _source(code: str) -> bytes:

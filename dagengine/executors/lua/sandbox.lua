@@ -6,12 +6,13 @@
 -- Results of a call: the JSON text, and the log if there is one; or `false`, the error's type, message, line and
 -- traceback, and the log. What goes wrong while converting is raised, and explained by `explain`.
 
-local values, guard, library, max_output = ...
+local values, guard, library, host, max_output = ...
 
 local load, type, next, error, rawget, tostring = load, type, next, error, rawget, tostring
 local setmetatable, getmetatable, getinfo, xpcall = setmetatable, debug.getmetatable, debug.getinfo, xpcall
 local create, resume, yield = coroutine.create, coroutine.resume, coroutine.yield
-local match, sub, gsub, concat = string.match, string.sub, string.gsub, table.concat
+local match, sub, gsub, concat, find, sort = string.match, string.sub, string.gsub, table.concat, string.find, table.sort
+local pcall, pack, select, collect = pcall, table.pack, select, collectgarbage
 local randomseed, decode, encode, read_only, tonumber = math.randomseed, values.decode, values.encode, values.read_only, tonumber
 local attempt, take_log, begin, quoted = library.attempt, library.take_log, library.begin, values.quoted
 local behind, step = values.behind, values.step
@@ -19,22 +20,28 @@ local behind, step = values.behind, values.step
 local MOST_FRAMES <const> = 20
 local MOST_LEVELS <const> = 1000
 local MOST_MESSAGE <const> = 8192
+local MOST_NAME <const> = 80
 
 local SCRIPT = {__index = library.script, __metatable = false}
 local EXPRESSION = {__index = library.expression, __metatable = false}
-local MAY_BE_NIL = {item = true, index = true}
+local MAY_BE_NIL = {item = true, index = true, key = true, execution = true}
 
 -- An expression sets no globals, so that a name which is nothing is a mistake.
 setmetatable(library.expression, {__index = function(_, name)
   if not MAY_BE_NIL[name] then error("'" .. name .. "' is not defined", 2) end
 end})
 
+local bodies = setmetatable({}, {__mode = "k"}) -- the functions that are a whole script or module
+local sets = {}    -- modules that the host keeps, by number: their code, and what it compiled to, by name
+local modules, loaded, loading -- those of the call: the set, what each one returned, the names that are being loaded
+local more, more_key, more_execution, more_modules, more_names -- what the host said of the next call beside its arguments
+
 local slots = {}   -- converted values that the host keeps, by number
 local current      -- the `_ENV` of the call, where a read-only value gets its name from
 local pending, pending_root -- the value being encoded and its name
 local frames, first_line = nil, 0 -- of the last error
 
-guard.take_log = take_log
+guard.take_log, values.look = take_log, guard.look
 
 ---------------------------------------------------------------------------------------------------------------------
 -- What is told about an error: the script's own lines only.
@@ -44,21 +51,29 @@ local function note_frames(level)
   frames, first_line = nil, 0
   local list, n = {}, 0
   for at = level + 1, MOST_LEVELS do
-    local info = getinfo(at, "Sln")
+    local info = getinfo(at, "Slnf")
     if not info then break end
-    if info.short_src == "script" then
-      if first_line == 0 then first_line = info.currentline end
+    local source = info.short_src
+    if source == "script" or sub(source, 1, 8) == "module '" then
+      if first_line == 0 and source == "script" then first_line = info.currentline end
       n = n + 1
       if n > MOST_FRAMES then
         list[n] = "…"
         break
       end
-      local where = info.name and "function '" .. info.name .. "'" or "a function"
-      if info.linedefined <= 1 and not info.name then where = "the script" end
-      list[n] = "line " .. info.currentline .. ", in " .. where
+      local called = info.name
+      if called and #called > MOST_NAME then called = sub(called, 1, MOST_NAME) .. "…" end
+      local where = called and "function '" .. called .. "'" or "a function"
+      if bodies[info.func] then where = source == "script" and "the script" or "the module" end
+      list[n] = (source == "script" and "line " or source .. ":") .. info.currentline .. ", in " .. where
     end
   end
   frames = concat(list, "\n", 1, n)
+end
+
+-- A message of a length that a record of the attempt may have.
+local function cut(message)
+  return #message > MOST_MESSAGE and sub(message, 1, MOST_MESSAGE) .. "…" or message
 end
 
 local function trace(message)
@@ -67,6 +82,9 @@ local function trace(message)
 end
 
 function guard.on_stop() note_frames(3) end
+
+guard.trust(note_frames)
+guard.trust(guard.on_stop)
 
 local function described(message)
   if type(message) == "string" then return message end
@@ -88,6 +106,7 @@ local worker
 local function serve(body, argument)
   while true do body, argument = yield(xpcall(body, trace, argument)) end
 end
+guard.trust(serve)
 
 local function hire()
   worker = create(serve)
@@ -96,11 +115,11 @@ local function hire()
 end
 hire()
 
-local function failed(kind, message, line)
-  current = nil
+local function failed(kind, message, line, details)
+  current, modules, loaded = nil, nil, nil
   local told = frames or ""
   frames, first_line = nil, 0
-  return false, kind, message, line or 0, told, take_log()
+  return false, kind, message, line or 0, told, take_log(), details, guard.raised
 end
 
 -- The outcome of a script that did not return. Its error value is made a text inside the worker: that may run
@@ -109,20 +128,23 @@ local function raised(message)
   if guard.reason then return failed(guard.reason, "", first_line) end
   if message == "not enough memory" then return failed("MemoryLimit", "") end
   local line, told = first_line, frames
+  local reason, failure, details = library.failure_of(message)
+  if reason then return failed(failure, cut(reason), line, details) end
   if type(message) ~= "string" then
     local kind = type(message)
     local alive, fine, text = resume(worker, described, message)
     if guard.reason or not alive then return failed(guard.reason or "MemoryLimit", "") end
     message, frames = fine and text or "error with a " .. kind .. " value", told
   end
-  local where, rest = match(message, "^script:(%d+): (.*)$")
+  if #message > 2 * MOST_MESSAGE then message = sub(message, 1, 2 * MOST_MESSAGE) end
+  -- Whoever writes that himself says what line it is. More digits would be no line, and no integer.
+  local where, rest = match(message, "^script:(%d%d?%d?%d?%d?%d?%d?): (.*)$")
   if where then
     line, message = tonumber(where), rest
   else
     message = gsub(message, "^host:%d+: ", "")
   end
-  if #message > MOST_MESSAGE then message = sub(message, 1, MOST_MESSAGE) .. "…" end
-  return failed("LuaError", message, line)
+  return failed("LuaError", cut(message), line)
 end
 
 local function returned(alive, ok, result, second)
@@ -134,7 +156,7 @@ local function returned(alive, ok, result, second)
   if second ~= nil then return failed("ResultError", "the script returned several values; return one table") end
   pending, pending_root = result, "result"
   local text = encode(result, max_output)
-  pending, current = nil, nil
+  pending, current, modules, loaded = nil, nil, nil, nil
   local log = take_log()
   if log then return text, log end
   return text
@@ -148,17 +170,54 @@ local function open(value)
   return decode(value)
 end
 
-local function ancestors(ids, nodes, ...)
-  local real = {}
-  if type(nodes) == "table" then
-    for id, value in next, nodes do real[id] = open(value) end
-    return read_only(real)
-  end
-  local given = {nodes, ...}
+local function ancestors(ids, ...)
+  local real, given = {}, {...}
   for i = 1, #ids do
     if given[i] then real[ids[i]] = open(given[i]) end
   end
   return read_only(real)
+end
+
+-- The result of a node that only running the script names; nil when it has none.
+local function fetched(id)
+  local size = host.fetch(id)
+  if size == nil then return nil end
+  if not size then error("nodes" .. step("", id) .. " holds an integer outside 64 bits", 0) end
+  if size < 0 then return slots[-size] end
+  guard.room(3 * size)
+  local fine, value = pcall(decode, (host.take()))
+  if not fine then
+    local problem = values.problem
+    values.problem = nil
+    guard.rethrow(value)
+    error("nodes" .. step("", id) .. " " .. (problem or value), 0)
+  end
+  local slot = host.converted()
+  if slot then slots[slot] = value end
+  return value
+end
+
+-- `nodes`, where each result is converted when it is read.
+local function any_ancestor()
+  local real, complete = {}, false
+  local function one(_, id)
+    local value = real[id]
+    if value ~= nil or complete or type(id) ~= "string" then return value end
+    value = fetched(id)
+    real[id] = value
+    return value
+  end
+  return values.lazy(one, function()
+    if complete then return real end
+    local ordered = {}
+    for i = 1, host.count() do
+      guard.room(1024)
+      local id = host.name(i)
+      ordered[id] = one(nil, id)
+    end
+    real, complete = ordered, true
+    return real
+  end)
 end
 
 local function scope(meta, ids, inputs, env, item, index, seed, time, ...)
@@ -169,7 +228,9 @@ local function scope(meta, ids, inputs, env, item, index, seed, time, ...)
   end
   if time then attempt.time = time end
   local nodes
-  if ids then
+  if ids == true then
+    nodes = any_ancestor()
+  elseif ids then
     if #ids == 1 then
       local given = ...
       nodes = read_only({[ids[1]] = given and open(given)})
@@ -184,13 +245,20 @@ local function scope(meta, ids, inputs, env, item, index, seed, time, ...)
     item = item and open(item),
     index = index,
   }
+  if more then
+    more, current.key, current.execution = nil, more_key, more_execution and open(more_execution)
+    modules, loaded, loading = more_modules and sets[more_modules], {}, {}
+    if more_names then
+      for name, value in next, more_names do current[name] = open(value) end
+    end
+  end
   return setmetatable(current, meta)
 end
 
 -- The path of a read-only value among what the script was given, by a walk of bounded length.
 local function path_of(proxy)
   local queue, first, last = {}, 1, 0
-  for _, name in next, {"inputs", "nodes", "item", "env"} do
+  for _, name in next, {"inputs", "nodes", "item", "env", "execution"} do
     local root = current and rawget(current, name)
     if root ~= nil and behind(root) then
       last = last + 1
@@ -221,20 +289,74 @@ end
 
 -- The `_ENV` parameter is what makes every call's globals its own. The code is first compiled alone, so that it cannot
 -- close the function it is put into.
-local function compile(code, before, after)
-  local alone, message = load(code, "=script", "t")
+local function compile(code, after, name)
+  local alone, message = load(code, name, "t")
   if not alone then return nil, message end
   local whole
-  whole, message = load("return function(_ENV, ...) " .. before .. code .. after, "=script", "t")
+  whole, message = load("return function(_ENV, ...) " .. code .. after, name, "t")
   if not whole then return nil, message end
-  return whole()
+  local body = whole()
+  bodies[body] = true
+  return body
 end
+
+---------------------------------------------------------------------------------------------------------------------
+-- Modules: run anew in each attempt that requires them, with globals of their own, so that nothing is left in them.
+
+local MODULE = {__index = library.script, __metatable = false}
+
+local function names_of(set)
+  local names = {}
+  for name in next, set.code do names[#names + 1] = name end
+  sort(names)
+  return concat(names, ", ")
+end
+
+local function compiled(name)
+  if not modules then error("there is no module '" .. name .. "': the workflow has no spec.modules", 3) end
+  local body = modules.compiled[name]
+  if body then return body end
+  local code = modules.code[name]
+  if not code then error("there is no module '" .. name .. "'; there are: " .. names_of(modules), 3) end
+  local message
+  body, message = compile(code, "\nend", "=module '" .. name .. "'")
+  if not body then error(message, 0) end
+  modules.compiled[name] = body
+  modules.global[name] = find(code, "_G", 1, true) ~= nil
+  return body
+end
+
+local UNLOAD = {__close = function() loading[#loading] = nil end}
+
+function library.script.require(name)
+  if type(name) ~= "string" then
+    error("bad argument #1 to 'require' (string expected, got " .. type(name) .. ")", 2)
+  end
+  local known = loaded and loaded[name]
+  if known ~= nil then return known end
+  local body = compiled(name)
+  for i = 1, #loading do
+    if loading[i] == name then
+      error("module '" .. name .. "' requires itself: " .. concat(loading, " → ", i) .. " → " .. name, 2)
+    end
+  end
+  loading[#loading + 1] = name
+  local unload <close> = setmetatable({}, UNLOAD)
+  local env = setmetatable({}, MODULE)
+  if modules.global[name] then env._G = env end
+  local result = body(env, name)
+  if result == nil then result = true end
+  loaded[name] = result
+  return result
+end
+
+---------------------------------------------------------------------------------------------------------------------
 
 local entry = {}
 
 -- nil and the message when `code` is not a Lua chunk.
 function entry.check_script(code)
-  local _, message = compile(code, "", "\nend")
+  local _, message = compile(code, "\nend", "=script")
   return message
 end
 
@@ -247,9 +369,10 @@ function entry.check_expression(code)
 end
 
 -- A function of no arguments for a script that reads nothing of its scope; otherwise one of `inputs, env, item, index,
--- seed, time` and the nodes of `ids` in their order, or one table of nodes by id. Each is nil where it is not read.
+-- seed, time` and the nodes of `ids` in their order. Each is nil where it is not read. `ids` is true where any node may
+-- be read.
 function entry.script(code, bare, global, ids)
-  local body, message = compile(code, "", "\nend")
+  local body, message = compile(code, "\nend", "=script")
   if not body then return nil, message end
   if bare then
     return function()
@@ -320,15 +443,100 @@ function entry.position() return position end
 function entry.explain()
   local value, root, problem = pending, pending_root, values.problem
   pending, pending_root, current, values.problem = nil, nil, nil, nil
-  if problem then return "LuaError", "a value in scope " .. problem, take_log() end
-  if root then return "ResultError", values.locate(value, root, max_output), take_log() end
+  more, modules, loaded = nil, nil, nil
+  if guard.reason then return guard.reason, "", take_log(), nil, guard.raised end
+  if problem then return "LuaError", "a value in scope " .. problem, take_log(), nil, nil end
+  local reason, failure, details = library.failure_of(value)
+  if reason then return failure, cut(reason), take_log(), details, nil end
+  if not root then return nil end
+  local _, told = pcall(values.locate, value, root, max_output)
+  if guard.reason then return guard.reason, "", take_log(), nil, guard.raised end
+  return "ResultError", cut(told), take_log(), nil, nil
+end
+
+-- What the next call finds in its scope beside its arguments: all may be nil. `names` are values by name.
+function entry.more(key, execution, modules_number, names)
+  more, more_key, more_execution, more_modules, more_names = true, key, execution, modules_number, names
+end
+
+-- Keeps the code of modules by name under a number; nil forgets it.
+function entry.modules(number, codes)
+  local set
+  if codes then
+    set = {code = {}, compiled = {}, global = {}}
+    for name, code in next, codes do set.code[name] = code end
+  end
+  sets[number] = set
+end
+
+-- Bytes that the whole state may hold, and bytes of JSON that a result may have, from the next call on.
+function entry.limit(memory, output)
+  guard.limit, max_output = memory, output
+end
+
+function entry.collect() collect() end
+
+-- Makes the state good again after a script was stopped.
+function entry.revive()
+  guard.revive()
+  pending, pending_root, current, more, values.problem = nil, nil, nil, nil, nil
+  hire()
+  collect()
 end
 
 function entry.keep(slot, packed) slots[slot] = decode(packed) end
 
 function entry.drop(slot) slots[slot] = nil end
 
+---------------------------------------------------------------------------------------------------------------------
+-- The console: chunks that share their globals.
+
+local session
+
+-- What a chunk of the console gave: each value as JSON, or as `tostring` shows it, in a line of its own.
+local function shown_results(results)
+  local texts = {}
+  for i = 1, results.n do
+    local value = results[i]
+    local fine, text = pcall(encode, value, max_output)
+    if not fine then guard.rethrow(text) end
+    texts[i] = fine and text or library.shown(value)
+  end
+  return concat(texts, "\n")
+end
+
+-- A function like those of `entry.script`: its first call makes the globals, from everything in its scope. It gives the
+-- results as lines.
+function entry.console(code)
+  local body, message = compile(code, "\nend", "=script")
+  if not body then return nil, message end
+  local function all(env) return shown_results(pack(body(env))) end
+  return function(...)
+    if session then
+      begin()
+      attempt.time = select(6, ...)
+      if more then more, modules, loaded, loading = nil, more_modules and sets[more_modules], {}, {} end
+    else
+      session = scope(SCRIPT, true, ...)
+      session._G = session
+    end
+    current = session
+    local alive, ok, text = resume(worker, all, session)
+    if not alive then
+      hire()
+      return raised(ok)
+    end
+    if not ok or guard.reason then return raised(text) end
+    local log = take_log()
+    if log then return text, log end
+    return text
+  end
+end
+
 local globals = _G
 for name in next, globals do globals[name] = nil end
 
-return entry.script, entry.template, entry.check_script, entry.check_expression, entry.position, entry.explain, entry.keep, entry.drop
+return {
+  entry.script, entry.template, entry.console, entry.check_script, entry.check_expression, entry.position, entry.explain,
+  entry.keep, entry.drop, entry.modules, entry.more, entry.limit, entry.collect, entry.revive,
+}

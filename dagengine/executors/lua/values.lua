@@ -12,7 +12,7 @@ local integer_type, utf8_length = math.type, utf8.len
 
 local MAX_DEPTH <const> = 100
 
-local values = {}
+local values = {MAX_DEPTH = MAX_DEPTH}
 
 -- `json.null`: a userdata of Lua's own, so that it is no table, and indexing it says "attempt to index a null value".
 local null = io.stderr
@@ -23,8 +23,15 @@ values.null = null
 local ARRAY = {__name = "array", __metatable = false}
 values.ARRAY = ARRAY
 
--- Set by the sandbox: the message for a write to `proxy[key]`.
-values.describe_write = nil
+-- The metatable of what `fail` made: no value, but the end of an attempt.
+local FAILURE = {__name = "failure", __metatable = false}
+values.FAILURE = FAILURE
+
+-- Set by the sandbox: the message for a write to `proxy[key]`, and what asks the host whether to go on.
+values.describe_write, values.look = nil, nil
+
+-- Set by `problems.lua`: what about a value is not JSON, if anything.
+values.find_problem = nil
 
 local function refuse_write(proxy, key)
   error(values.describe_write(proxy, key), 2)
@@ -38,10 +45,17 @@ end
 local function behind(value)
   local meta = getmetatable(value)
   if meta and rawget(meta, "__newindex") == refuse_write then
-    return meta.__index, meta.__len ~= nil
+    local real = meta.__index
+    if type(real) == "function" then real = meta.all() end
+    return real, meta.__len ~= nil
   end
 end
 values.behind = behind
+
+-- A read-only table whose members come when they are read: `one(_, key)` gives a member, `all()` the real table of all.
+function values.lazy(one, all)
+  return setmetatable({}, {__index = one, __newindex = refuse_write, __metatable = false, all = all})
+end
 
 function values.read_only(real)
   return setmetatable({}, {__index = real, __newindex = refuse_write, __metatable = false})
@@ -157,9 +171,10 @@ end
 
 local REFUSED <const> = "value is not JSON"
 local TOO_BIG <const> = "value is too big"
-local MOST_TABLES <const> = 200000 -- that a search for what is wrong visits
+local LOOK_EVERY <const> = 128       -- tables between two looks at the clock
 
 local pieces, count, size, limit = {}, 0, 0, 0
+local visited = 0 -- tables
 local cause
 local keys, key_count = {}, 0 -- '"name":' by name; rows share their names
 
@@ -237,14 +252,19 @@ end
 local function write_table(value, depth)
   if depth > MAX_DEPTH then error(REFUSED, 0) end
   if count + size > limit then refuse_size() end
+  visited = visited + 1
+  if visited % LOOK_EVERY == 0 then values.look() end -- a table may have millions of empty places
   local meta = getmetatable(value)
   if meta then
     if rawget(meta, "__newindex") == refuse_write then
       value = meta.__index
       if meta.__len then return write_array(value, rawlen(value), depth) end
+      if type(value) == "function" then value = meta.all() end
       return write_object(value, depth)
     elseif meta == ARRAY then
       return write_array(value, rawlen(value), depth)
+    elseif meta == FAILURE then
+      error(REFUSED, 0)
     end
   end
   local n = rawlen(value)
@@ -256,6 +276,7 @@ function write(value, depth)
   local kind = type(value)
   count = count + 1
   if kind == "string" then
+    if #value > limit then refuse_size() end
     local s = quoted(value)
     pieces[count] = s
     size = size + #s
@@ -287,8 +308,6 @@ function values.encode(value, most)
 end
 
 ---------------------------------------------------------------------------------------------------------------------
--- Where a value is not JSON, for people.
-
 local function step(path, key)
   if type(key) == "string" then
     if find(key, "^[%a_][%w_]*$") then return path .. "." .. key end
@@ -299,74 +318,10 @@ local function step(path, key)
 end
 values.step = step
 
-local find_problem
-
-local function is_position(key)
-  return integer_type(key) == "integer" and key >= 1
-end
-
-local function key_problem(real, listed, path)
-  for key in next, real do
-    if type(key) == "string" then
-      if listed == "marked" then return path .. " is an array with the key " .. format("%q", key) end
-      if listed then return path .. " mixes list elements and the key " .. format("%q", key) .. "; use one of them" end
-      if not utf8_length(key) then return path .. " has a key that is not valid UTF-8" end
-    elseif not is_position(key) then
-      return step(path, key) .. " has a key of type " .. type(key) .. "; the keys of an object are strings"
-    end
-  end
-  if not listed then return nil end
-  local count, highest = 0, 0
-  for key in next, real do
-    count = count + 1
-    if key > highest then highest = key end
-  end
-  if count == highest then return nil end
-  local hole = 1
-  while real[hole] ~= nil do hole = hole + 1 end
-  return path .. " has a hole: [" .. hole .. "] is nil; use json.null"
-end
-
-local function table_problem(value, path, above)
-  above.tables = above.tables + 1
-  if above.tables > MOST_TABLES then return above.root .. " holds, somewhere, a value that is not JSON" end
-  if above[value] then return path .. " is a cycle: it is the same table as " .. above[value] end
-  if above.depth >= MAX_DEPTH then return path .. " is nested deeper than " .. MAX_DEPTH .. " levels" end
-  local real = behind(value) or value
-  local listed = getmetatable(value) == ARRAY and "marked"
-  for key in next, real do
-    if listed then break end
-    listed = is_position(key)
-  end
-  local problem = key_problem(real, listed, path)
-  if problem then return problem end
-  above[value] = path
-  above.depth = above.depth + 1
-  for key, inner in next, real do
-    problem = find_problem(inner, step(path, key), above)
-    if problem then return problem end
-  end
-  above.depth = above.depth - 1
-  above[value] = nil
-end
-
-function find_problem(value, path, above)
-  local kind = type(value)
-  if kind == "table" then return table_problem(value, path, above) end
-  if kind == "string" then
-    if not utf8_length(value) then return path .. " is a string that is not valid UTF-8" end
-  elseif kind == "number" then
-    if value ~= value then return path .. " is NaN, which JSON cannot hold" end
-    if value - value ~= 0 then return path .. " is infinite, which JSON cannot hold" end
-  elseif kind ~= "boolean" and value ~= null then
-    return path .. " is a " .. kind
-  end
-end
-
 -- Why the last `values.encode(value, most)` raised; `root` is what the script calls the value.
 function values.locate(value, root, most)
   if cause ~= TOO_BIG then
-    local problem = find_problem(value, root, {depth = 0, tables = 0, root = root})
+    local problem = values.find_problem(value, root)
     if problem then return problem end
   end
   return root .. " is bigger than " .. most .. " bytes of JSON"

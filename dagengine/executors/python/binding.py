@@ -1,64 +1,32 @@
-"""How a function's parameters get their values: by name, decided once when the function is registered.
+"""How a function's parameters get their values: by name, decided once when the function is registered or imported.
 
 A parameter receives the argument of its name from the node's `args`; without one, `inputs`, `nodes`, `item`, `index`
-(counted from 1, as in Lua) and `context` receive what they say, and any other the result of the upstream node of that
-name.
+(counted from 1, as in Lua), `context`, and where there is one `key` and `execution`, receive what they say, and any
+other the result of the upstream node of that name.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
 
 import orjson
 
-from dagengine.executors.base import Job, LogLine, Scope
+from dagengine.context import Context
+from dagengine.executors.base import Scope
 
-__all__ = ["BindingError", "Binding", "Context"]
+__all__ = ["BindingError", "Binding", "from_scope"]
 
-_SCOPE = frozenset({"inputs", "nodes", "item", "index", "context"})
+_CONTEXT: Final = "context"
 
 
 class BindingError(Exception):
     """A parameter of a function has no value in this node."""
 
 
-class Context:
-    """Who is asking, for functions with a parameter `context`, and where their log lines go."""
-
-    __slots__ = ("_lines", "_now", "_sink", "attempt", "execution", "index", "node")
-
-    def __init__(self, job: Job, sink: Callable[[LogLine], None] | None, now: Callable[[], int]) -> None:
-        self.execution = job.scope.execution
-        self.node = job.node
-        self.index = job.index
-        """Position of the `foreach` item, counted from 0, or None."""
-        self.attempt = job.attempt
-        self._sink = sink
-        self._now = now
-        self._lines = 0
-
-    def log(self, text: str) -> None:
-        """Put one line into the node's log stream. May be called from any thread."""
-        if self._sink is None:
-            return
-        self._lines += 1
-        self._sink(
-            LogLine(
-                execution=self.execution,
-                node=self.node,
-                index=self.index,
-                attempt=self.attempt,
-                line=self._lines,
-                at=self._now(),
-                text=str(text),
-            )
-        )
-
-
 class Binding:
-    """A registered function and what it wants. TypeError or ValueError when its parameters cannot be given by name."""
+    """A function and what it wants. TypeError or ValueError when its parameters cannot be given by name."""
 
     __slots__ = ("function", "is_async", "optional", "parameters", "takes_any")
 
@@ -78,9 +46,17 @@ class Binding:
         )
         self.takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
 
-    def arguments(self, job: Job, context: Context) -> dict[str, Any]:
-        """The keyword arguments of one call. Raises BindingError naming the parameter that has no value."""
-        given: dict[str, Any] = orjson.loads(job.args) if job.args is not None else {}
+    def wanted(self, given: Collection[str]) -> list[str]:
+        """The parameters that get their value from the scope, given these arguments."""
+        return [name for name in self.parameters if name not in given and name != _CONTEXT]
+
+    def arguments(
+        self, given: Mapping[str, Any], find: Callable[[str], bytes | None], context: Context
+    ) -> dict[str, Any]:
+        """The keyword arguments of one call: `given`, and for the `wanted` what `find` tells, as JSON, if it does.
+
+        Raises BindingError naming the parameter that has no value.
+        """
         unknown = [name for name in given if name not in self.parameters]
         if unknown and not self.takes_any:
             raise BindingError(f"the function has no parameter '{unknown[0]}' (it has: {', '.join(self.parameters)})")
@@ -88,23 +64,29 @@ class Binding:
         for name in self.parameters:
             if name in given:
                 arguments[name] = given[name]
-            elif name in _SCOPE:
-                arguments[name] = _from_scope(name, job.scope, context)
-            elif (result := job.scope.nodes.get(name)) is not None:
-                arguments[name] = orjson.loads(result)
+            elif name == _CONTEXT:
+                arguments[name] = context
+            elif (value := find(name)) is not None:
+                arguments[name] = orjson.loads(value)
             elif name not in self.optional:
                 raise BindingError(f"parameter '{name}' is neither in `args` nor an upstream node that succeeded")
         return arguments
 
 
-def _from_scope(name: str, scope: Scope, context: Context) -> Any:
+def from_scope(scope: Scope, name: str) -> bytes | None:
+    """The JSON value that a parameter called `name` gets from what a job may read, or None."""
     match name:
         case "inputs":
-            return orjson.loads(scope.inputs)
+            return scope.inputs
         case "nodes":
-            return {node: orjson.loads(result) for node, result in scope.nodes.items()}
+            members = (orjson.dumps(node) + b":" + result for node, result in scope.nodes.items())
+            return b"{" + b",".join(members) + b"}"
         case "item":
-            return None if scope.item is None else orjson.loads(scope.item)
+            return b"null" if scope.item is None else scope.item
         case "index":
-            return None if scope.index is None else scope.index + 1
-    return context
+            return b"null" if scope.index is None else b"%d" % (scope.index + 1)
+        case "key" if scope.key is not None:
+            return orjson.dumps(scope.key)
+        case "execution" if scope.conclusion is not None:
+            return scope.conclusion
+    return scope.nodes.get(name)

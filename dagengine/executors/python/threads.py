@@ -9,7 +9,7 @@ threads are daemons, so a hanging call cannot hold up the end of the process eit
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from dagengine.errors import ExecutorError
@@ -34,7 +34,7 @@ class Threads:
     def __init__(self, limit: int, *, hanging_limit: int = 64) -> None:
         self._limit = limit
         self._hanging_limit = hanging_limit
-        self._waiting: deque[Call] = deque()
+        self._waiting: OrderedDict[Call, None] = OrderedDict()
         self._changed = threading.Condition()
         """Guards everything here."""
         self._threads = 0
@@ -48,7 +48,7 @@ class Threads:
         with self._changed:
             if self._hanging >= self._hanging_limit:
                 raise ExecutorError(f"{self._hanging} calls that exceeded their timeouts have not returned")
-            self._waiting.append(call)
+            self._waiting[call] = None
             self._staff()
         return call
 
@@ -61,7 +61,7 @@ class Threads:
                 self._hanging += 1
                 self._staff()
             elif call in self._waiting:
-                self._waiting.remove(call)
+                del self._waiting[call]
 
     def close(self) -> None:
         """Begin no more calls. Those that run are not waited for."""
@@ -103,6 +103,6 @@ class Threads:
             if self._closed:
                 self._threads -= 1
                 return None
-            call = self._waiting.popleft()
+            call, _ = self._waiting.popitem(last=False)
             call.running = True
             return call

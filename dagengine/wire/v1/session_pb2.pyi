@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OrchestratorMessage(_message.Message):
-    __slots__ = ("hello", "proof", "drops", "adopts", "histories", "starts", "deliveries", "acks", "resends")
+    __slots__ = ("hello", "proof", "drops", "adopts", "histories", "starts", "deliveries", "acks", "resends", "shared_pools", "pool_grants", "result_answers")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     DROPS_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,9 @@ class OrchestratorMessage(_message.Message):
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     ACKS_FIELD_NUMBER: _ClassVar[int]
     RESENDS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_POOLS_FIELD_NUMBER: _ClassVar[int]
+    POOL_GRANTS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_ANSWERS_FIELD_NUMBER: _ClassVar[int]
     hello: OrchestratorHello
     proof: OrchestratorProof
     drops: _containers.RepeatedCompositeFieldContainer[Drop]
@@ -26,23 +29,34 @@ class OrchestratorMessage(_message.Message):
     deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
     acks: _containers.RepeatedCompositeFieldContainer[Ack]
     resends: _containers.RepeatedCompositeFieldContainer[Resend]
-    def __init__(self, hello: _Optional[_Union[OrchestratorHello, _Mapping]] = ..., proof: _Optional[_Union[OrchestratorProof, _Mapping]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., adopts: _Optional[_Iterable[_Union[Adopt, _Mapping]]] = ..., histories: _Optional[_Iterable[_Union[History, _Mapping]]] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., resends: _Optional[_Iterable[_Union[Resend, _Mapping]]] = ...) -> None: ...
+    shared_pools: SharedPools
+    pool_grants: _containers.RepeatedCompositeFieldContainer[PoolGrant]
+    result_answers: _containers.RepeatedCompositeFieldContainer[ResultAnswer]
+    def __init__(self, hello: _Optional[_Union[OrchestratorHello, _Mapping]] = ..., proof: _Optional[_Union[OrchestratorProof, _Mapping]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., adopts: _Optional[_Iterable[_Union[Adopt, _Mapping]]] = ..., histories: _Optional[_Iterable[_Union[History, _Mapping]]] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., resends: _Optional[_Iterable[_Union[Resend, _Mapping]]] = ..., shared_pools: _Optional[_Union[SharedPools, _Mapping]] = ..., pool_grants: _Optional[_Iterable[_Union[PoolGrant, _Mapping]]] = ..., result_answers: _Optional[_Iterable[_Union[ResultAnswer, _Mapping]]] = ...) -> None: ...
 
 class EngineMessage(_message.Message):
-    __slots__ = ("challenge", "hello", "logs", "facts", "refusals", "load")
+    __slots__ = ("challenge", "hello", "logs", "facts", "refusals", "load", "pool_report", "pool_releases", "pool_requests", "result_lookups")
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    POOL_REPORT_FIELD_NUMBER: _ClassVar[int]
+    POOL_RELEASES_FIELD_NUMBER: _ClassVar[int]
+    POOL_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_LOOKUPS_FIELD_NUMBER: _ClassVar[int]
     challenge: EngineChallenge
     hello: EngineHello
     logs: _containers.RepeatedCompositeFieldContainer[LogBatch]
     facts: _containers.RepeatedCompositeFieldContainer[FactBatch]
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     load: Load
-    def __init__(self, challenge: _Optional[_Union[EngineChallenge, _Mapping]] = ..., hello: _Optional[_Union[EngineHello, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogBatch, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[FactBatch, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
+    pool_report: PoolReport
+    pool_releases: _containers.RepeatedCompositeFieldContainer[PoolRelease]
+    pool_requests: _containers.RepeatedCompositeFieldContainer[PoolRequest]
+    result_lookups: _containers.RepeatedCompositeFieldContainer[ResultLookup]
+    def __init__(self, challenge: _Optional[_Union[EngineChallenge, _Mapping]] = ..., hello: _Optional[_Union[EngineHello, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogBatch, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[FactBatch, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., pool_report: _Optional[_Union[PoolReport, _Mapping]] = ..., pool_releases: _Optional[_Iterable[_Union[PoolRelease, _Mapping]]] = ..., pool_requests: _Optional[_Iterable[_Union[PoolRequest, _Mapping]]] = ..., result_lookups: _Optional[_Iterable[_Union[ResultLookup, _Mapping]]] = ...) -> None: ...
 
 class OrchestratorHello(_message.Message):
     __slots__ = ("protocol", "orchestrator", "incarnation", "nonce")
@@ -73,7 +87,7 @@ class OrchestratorProof(_message.Message):
     def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
 
 class EngineHello(_message.Message):
-    __slots__ = ("engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "held")
+    __slots__ = ("engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "held", "pools")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +103,7 @@ class EngineHello(_message.Message):
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    POOLS_FIELD_NUMBER: _ClassVar[int]
     engine: str
     incarnation: str
     version: str
@@ -97,7 +112,8 @@ class EngineHello(_message.Message):
     capacity: int
     draining: bool
     held: _containers.RepeatedCompositeFieldContainer[Held]
-    def __init__(self, engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+    pools: _containers.RepeatedCompositeFieldContainer[Pool]
+    def __init__(self, engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("execution", "epoch", "last_seq")
@@ -110,7 +126,7 @@ class Held(_message.Message):
     def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., last_seq: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("execution", "epoch", "digest", "document", "inputs", "seed", "history")
+    __slots__ = ("execution", "epoch", "digest", "document", "inputs", "seed", "history", "priority")
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +134,7 @@ class Start(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     execution: str
     epoch: int
     digest: str
@@ -125,7 +142,8 @@ class Start(_message.Message):
     inputs: bytes
     seed: int
     history: int
-    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., document: _Optional[bytes] = ..., inputs: _Optional[bytes] = ..., seed: _Optional[int] = ..., history: _Optional[int] = ...) -> None: ...
+    priority: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., document: _Optional[bytes] = ..., inputs: _Optional[bytes] = ..., seed: _Optional[int] = ..., history: _Optional[int] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class History(_message.Message):
     __slots__ = ("execution", "epoch", "first_seq", "facts")
@@ -242,13 +260,95 @@ class Refusal(_message.Message):
     def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[Refusal.Reason, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("running", "capacity", "draining", "unacknowledged")
+    __slots__ = ("running", "capacity", "draining", "unacknowledged", "pools")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     UNACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    POOLS_FIELD_NUMBER: _ClassVar[int]
     running: int
     capacity: int
     draining: bool
     unacknowledged: int
-    def __init__(self, running: _Optional[int] = ..., capacity: _Optional[int] = ..., draining: bool = ..., unacknowledged: _Optional[int] = ...) -> None: ...
+    pools: _containers.RepeatedCompositeFieldContainer[Pool]
+    def __init__(self, running: _Optional[int] = ..., capacity: _Optional[int] = ..., draining: bool = ..., unacknowledged: _Optional[int] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ...) -> None: ...
+
+class Pool(_message.Message):
+    __slots__ = ("name", "size", "used", "waiting")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size: int
+    used: int
+    waiting: int
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., used: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
+
+class SharedPools(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PoolReport(_message.Message):
+    __slots__ = ("holdings",)
+    HOLDINGS_FIELD_NUMBER: _ClassVar[int]
+    holdings: _containers.RepeatedCompositeFieldContainer[PoolHolding]
+    def __init__(self, holdings: _Optional[_Iterable[_Union[PoolHolding, _Mapping]]] = ...) -> None: ...
+
+class PoolHolding(_message.Message):
+    __slots__ = ("ticket", "pool", "weight")
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    ticket: int
+    pool: str
+    weight: int
+    def __init__(self, ticket: _Optional[int] = ..., pool: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
+
+class PoolRequest(_message.Message):
+    __slots__ = ("ticket", "pool", "weight", "priority", "waited")
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    WAITED_FIELD_NUMBER: _ClassVar[int]
+    ticket: int
+    pool: str
+    weight: int
+    priority: int
+    waited: int
+    def __init__(self, ticket: _Optional[int] = ..., pool: _Optional[str] = ..., weight: _Optional[int] = ..., priority: _Optional[int] = ..., waited: _Optional[int] = ...) -> None: ...
+
+class PoolRelease(_message.Message):
+    __slots__ = ("tickets",)
+    TICKETS_FIELD_NUMBER: _ClassVar[int]
+    tickets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tickets: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PoolGrant(_message.Message):
+    __slots__ = ("tickets",)
+    TICKETS_FIELD_NUMBER: _ClassVar[int]
+    tickets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tickets: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ResultLookup(_message.Message):
+    __slots__ = ("number", "digest")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    digest: str
+    def __init__(self, number: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class ResultAnswer(_message.Message):
+    __slots__ = ("number", "found", "result", "execution")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    found: bool
+    result: bytes
+    execution: str
+    def __init__(self, number: _Optional[int] = ..., found: bool = ..., result: _Optional[bytes] = ..., execution: _Optional[str] = ...) -> None: ...

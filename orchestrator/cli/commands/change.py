@@ -1,4 +1,4 @@
-"""`dagctl apply`, `start`, `cancel` and `delete`: everything that changes what an orchestrator holds."""
+"""`dagctl apply`, `start` and `delete`: what an orchestrator holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli import options as given
 from orchestrator.cli.access import Access, takes_access
 
-__all__ = ["apply", "cancel", "delete_workflow", "start"]
+__all__ = ["apply", "delete_workflow", "start"]
 
 
 @takes_access
@@ -50,6 +50,7 @@ def start(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended and print its outputs.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Like --wait, and show its progress.")] = False,
     idempotency_key: given.IdempotencyKey = None,
+    priority: given.Priority = None,
     output: given.Output = given.Format.TABLE,
     *,
     access: Access,
@@ -72,29 +73,11 @@ def start(
         pairs=tuple(inputs or ()),
         inputs_file=inputs_file,
         idempotency_key=idempotency_key,
+        priority=priority,
         wait=wait or watch,
         watch=watch,
     )
     raise typer.Exit(starting.start(connection.client(access), order, output))
-
-
-@takes_access
-def cancel(
-    execution: given.Execution,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the execution.")] = "",
-    output: given.Output = given.Format.TABLE,
-    *,
-    access: Access,
-) -> None:
-    """Ask an execution to stop.
-
-    \b
-    Examples:
-      dagctl cancel 3f0c5a5e-9d0b-4c58-8d57-0f6a1f6a7f11 --reason "wrong input file"
-    """
-    from orchestrator.cli import connection, remote_change
-
-    remote_change.cancel(connection.client(access), execution, reason, output)
 
 
 @takes_access

@@ -22,24 +22,49 @@ def run(
     output: given.Output = given.Format.TABLE,
     logs: given.ShowLogs = False,
     quiet: given.Quiet = False,
+    pools: Annotated[
+        str, typer.Option("--pools", metavar="NAME=SIZE,…", help="Pools that nodes may name: db=4,api=2:10/s.")
+    ] = "",
+    shell: Annotated[
+        bool | None, typer.Option("--shell", help="Run programs of shell nodes. [env: ENGINE_SHELL]")
+    ] = None,
+    python_allow: Annotated[
+        str | None,
+        typer.Option(
+            "--python-allow",
+            metavar="MODULE:FUNCTION,…",
+            help="Functions that nodes may name by path; * is any text. [env: ENGINE_PYTHON_ALLOW]",
+        ),
+    ] = None,
+    http_allow: Annotated[
+        str | None,
+        typer.Option(
+            "--http-allow",
+            metavar="RULE,…",
+            help="Where requests may go besides the public Internet: localhost:8080. [env: ENGINE_HTTP_ALLOW]",
+        ),
+    ] = None,
 ) -> None:
     """Run a workflow here and now, without an orchestrator.
 
     Progress goes to standard error, the outputs to standard output. The exit code is 1 when the execution fails.
-    Ctrl-C cancels the execution; a second one ends the process at once.
+    Ctrl-C cancels the execution; a second one ends the process at once. What nodes may do is set as it is for
+    dag-engine: by the ENGINE_… variables, or by flags, which win.
 
     \b
     Examples:
       dagctl run hello.yaml
+      dagctl run backup.yaml --shell
       dagctl run hello.py:workflow -i name=World
       dagctl run weather.yaml -i data=@seattle-weather.csv -o json
     """
-    from orchestrator.cli import documents, local_run
+    from orchestrator.cli import documents, local_engine, local_run
     from orchestrator.cli import inputs as typed
 
     loaded = documents.load(file)
     values = typed.gather(inputs or (), inputs_file, loaded.document.spec.inputs)
-    raise typer.Exit(local_run.run(loaded, values, form=output, logs=logs, quiet=quiet))
+    wanted = local_engine.Options(shell=shell, python_allow=python_allow, http_allow=http_allow, pools=pools)
+    raise typer.Exit(local_run.run(loaded, values, form=output, logs=logs, quiet=quiet, options=wanted))
 
 
 def validate(

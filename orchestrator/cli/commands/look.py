@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli import options as given
 from orchestrator.cli.access import Access, takes_access
 
-__all__ = ["describe_execution", "describe_workflow", "engines", "executions", "logs", "watch", "workflows"]
+__all__ = ["describe_execution", "describe_workflow", "engines", "executions", "logs", "pools", "watch", "workflows"]
 
 Reference = Annotated[
     str, typer.Argument(metavar="ID[@RANGE]", help="A workflow: hello, hello@1.2.0, hello@^1 or hello@latest.")
@@ -93,6 +93,30 @@ def engines(
     from orchestrator.cli import connection, lists
 
     lists.engines(connection.client(access), engine, output)
+
+
+@takes_access
+def pools(
+    pool: Annotated[
+        str | None, typer.Argument(metavar="[POOL]", help="Pools of this name; without it, all of them.")
+    ] = None,
+    output: given.Output = given.Format.TABLE,
+    *,
+    access: Access,
+) -> None:
+    """List pools.
+
+    Those over the whole system, and those that engines have for themselves: how much room is taken, and how many
+    attempts wait for some.
+
+    \b
+    Examples:
+      dagctl get pools
+      dagctl get pools db -o json
+    """
+    from orchestrator.cli import connection, lists
+
+    lists.pools(connection.client(access), pool, output)
 
 
 @takes_access

@@ -65,6 +65,8 @@ def new_execution() -> Callable[..., base.NewExecution]:
         idempotency_key: str | None = None,
         trigger: str = "api",
         occurrence: str | None = None,
+        priority: int = 0,
+        concurrency_key: str | None = None,
     ) -> base.NewExecution:
         return base.NewExecution(
             id=id,
@@ -77,6 +79,8 @@ def new_execution() -> Callable[..., base.NewExecution]:
             idempotency_key=idempotency_key,
             trigger=trigger,
             occurrence=occurrence,
+            priority=priority,
+            concurrency_key=concurrency_key,
         )
 
     return make

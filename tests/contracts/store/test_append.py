@@ -163,9 +163,9 @@ async def test_positions_follow_the_order_of_commits(store: Store, version: Vers
     await store.dispatch(["e1", "e2", "e3"], "engine-1")
     answers = await store.append([batch(1, 2), batch(1, 3, execution="e2"), batch(9, 1), batch(3, 1)])
     assert [answer.first_position for answer in answers] == [1, 3, 0, 6]
-    await store.end_undispatched(
-        "e3", [b"{}"], Terminal(status="cancelled", at=1), epoch=1, last_seq=0
-    )  # refused: takes no position
+    end = Terminal(status="cancelled", at=1)
+    last = Batch(execution="e3", epoch=1, first_seq=1, facts=[b"{}"], terminal=end)
+    assert await store.end_undispatched(last) is False  # it takes no position
     together = await asyncio.gather(store.append([batch(4, 1)]), store.append([batch(1, 2, execution="e3")]))
     assert [answer.first_position for (answer,) in together] == [7, 8]
     assert [fact.position for fact in await store.facts("e1")] == [1, 2, 6, 7]

@@ -72,6 +72,15 @@ async def test_an_unknown_execution_is_none(store: Store) -> None:
     assert await store.execution("unknown") is None
 
 
+async def test_priority_and_concurrency_key_are_kept(store: Store, new_execution: New) -> None:
+    made, _ = await store.create_execution(new_execution(priority=-7, concurrency_key="w/acme"))
+    assert (made.priority, made.concurrency_key) == (-7, "w/acme")
+    assert await store.execution("e1") == made
+    await store.create_execution(new_execution("e2"))
+    assert [(one.priority, one.concurrency_key) for one in await store.unfinished()] == [(-7, "w/acme"), (0, None)]
+    assert (await store.dispatch(["e1"], "engine-1"))["e1"].concurrency_key == "w/acme"
+
+
 @pytest.mark.parametrize("given", [{"idempotency_key": "k"}, {"occurrence": "cron:w:5"}])
 async def test_a_known_key_or_occurrence_gives_the_execution_that_has_it(
     store: Store, new_execution: New, given: dict[str, str]
@@ -188,17 +197,22 @@ async def test_unfinished_are_oldest_first(store: Store, new_execution: New) -> 
     assert [(record.id, record.status) for record in await store.unfinished()] == [("e1", "queued"), ("e3", "running")]
 
 
+def last(facts: list[bytes], end: Terminal, *, epoch: int = 0, after: int = 0, execution: str = "e1") -> Batch:
+    """Facts after position `after` that end an execution."""
+    return Batch(execution=execution, epoch=epoch, first_seq=after + 1, facts=facts, terminal=end)
+
+
 async def test_an_undispatched_execution_is_ended_by_its_owner(store: Store, new_execution: New) -> None:
     await store.create_execution(new_execution())
     await store.add_inbox(InboxItem(id="i1", execution="e1", kind="cancel", payload=b"{}", created_at=1))
     facts = [b'{"at":5,"type":"A"}', b'{"at":6,"type":"B"}']
-    assert await store.end_undispatched("e1", facts, Terminal(status="cancelled", at=6), epoch=0, last_seq=0) is True
+    assert await store.end_undispatched(last(facts, Terminal(status="cancelled", at=6))) is True
     record = await store.execution("e1")
     assert record is not None
     assert (record.status, record.last_seq, record.started_at, record.finished_at) == ("cancelled", 2, 5, 6)
     assert [fact.payload for fact in await store.facts("e1")] == facts
     assert await store.inbox() == []
-    assert await store.end_undispatched("e1", facts, Terminal(status="cancelled", at=7), epoch=0, last_seq=2) is False
+    assert await store.end_undispatched(last(facts, Terminal(status="cancelled", at=7), after=2)) is False
     assert len(await store.facts("e1")) == 2
 
 
@@ -206,11 +220,11 @@ async def test_an_execution_that_an_engine_has_is_not_ended_by_others(store: Sto
     await store.create_execution(new_execution())
     await store.dispatch(["e1"], "engine-1")
     terminal = Terminal(status="cancelled", at=6)
-    assert await store.end_undispatched("e1", [b"{}"], terminal, epoch=1, last_seq=0) is False
-    assert await store.end_undispatched("unknown", [b"{}"], terminal, epoch=1, last_seq=0) is False
+    assert await store.end_undispatched(last([b"{}"], terminal, epoch=1)) is False
+    assert await store.end_undispatched(last([b"{}"], terminal, epoch=1, execution="unknown")) is False
     assert await store.facts("e1") == []
     await store.release("e1", 1)
-    assert await store.end_undispatched("e1", [b'{"at":1}'], terminal, epoch=1, last_seq=0) is True
+    assert await store.end_undispatched(last([b'{"at":1}'], terminal, epoch=1)) is True
 
 
 async def test_an_end_follows_what_its_owner_has_seen_or_is_none(store: Store, new_execution: New) -> None:
@@ -220,9 +234,9 @@ async def test_an_end_follows_what_its_owner_has_seen_or_is_none(store: Store, n
     await store.release("e1", 1)
     terminal = Terminal(status="failed", at=6)
     for epoch, last_seq in ((1, 1), (1, 3), (0, 2), (2, 2)):
-        assert await store.end_undispatched("e1", [b'{"at":3}'], terminal, epoch=epoch, last_seq=last_seq) is False
+        assert await store.end_undispatched(last([b'{"at":3}'], terminal, epoch=epoch, after=last_seq)) is False
     assert len(await store.facts("e1")) == 2
-    assert await store.end_undispatched("e1", [b'{"at":3}'], terminal, epoch=1, last_seq=2) is True
+    assert await store.end_undispatched(last([b'{"at":3}'], terminal, epoch=1, after=2)) is True
     record = await store.execution("e1")
     assert record is not None
     assert (record.status, record.last_seq) == ("failed", 3)

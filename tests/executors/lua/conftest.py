@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
+from dagengine.clock import SystemClock
 from dagengine.events.facts import ErrorInfo
 from dagengine.executors import base
+from dagengine.executors.lua.inline import InlineLua
 from dagengine.executors.lua.runtime import Runtime
 from dagengine.spec.model import LuaExecutor
 
@@ -23,6 +26,9 @@ def _scope(
     env: Mapping[str, str] | None = None,
     item: object = ...,
     index: int | None = None,
+    key: str | None = None,
+    modules: Mapping[str, str] | None = None,
+    conclusion: object = ...,
 ) -> base.Scope:
     return base.Scope(
         execution="e-1",
@@ -34,6 +40,9 @@ def _scope(
         env=env or {},
         item=None if item is ... else msgspec.json.encode(item),
         index=index,
+        key=key,
+        modules=modules or {},
+        conclusion=None if conclusion is ... else msgspec.json.encode(conclusion),
     )
 
 
@@ -85,14 +94,38 @@ def job() -> Callable[..., base.Job]:
     """Makes a job that runs `code`."""
 
     def make(code: str, *, node: str = "n", index: int | None = None, **options: Any) -> base.Job:
+        limits = {name: options.pop(name) for name in ("memory", "output") if name in options}
         given = {name: options.pop(name) for name in ("attempt", "timeout", "seed") if name in options}
         return base.Job(
             position=0,
             node=node,
             index=index,
-            spec=LuaExecutor(code=code),
+            spec=LuaExecutor(code=code, **limits),
             scope=_scope(index=index, **options),
             **{"attempt": 1, **given},
         )
 
     return make
+
+
+@pytest.fixture
+async def perform() -> Callable[..., Any]:
+    """Performs jobs on the inline executor: their outcomes, in order."""
+
+    async def run(jobs: Sequence[base.Job]) -> list[base.Outcome]:
+        executor = InlineLua(log=lambda _line: None, clock=SystemClock(), max_memory=64 << 20)
+        outcomes: dict[int, base.Outcome] = {}
+        ended = asyncio.Event()
+
+        def done(job: base.Job, outcome: base.Outcome) -> None:
+            outcomes[id(job)] = outcome
+            if len(outcomes) == len(jobs):
+                ended.set()
+
+        executor.submit(jobs, done)
+        async with asyncio.timeout(30):
+            await ended.wait()
+        await executor.close()
+        return [outcomes[id(job)] for job in jobs]
+
+    return run

@@ -58,6 +58,15 @@ async def test_what_was_forgotten_is_not_answered(aside, scope) -> None:
     assert "forgotten" not in answers
 
 
+async def test_questions_of_attempts_that_run_are_answered_all_the_same(aside, scope) -> None:
+    """An operation drops what the machine has asked; an attempt that waits for its own question would wait for ever."""
+    answered = asyncio.get_running_loop().create_future()
+    aside.ask(Question(scope=scope(), code=SLOW), lambda _: None)
+    aside.ask(Question(scope=scope(), code="7", of_attempt=True), answered.set_result)
+    aside.forget("e-1")
+    assert (await asyncio.wait_for(answered, 30)).value == b"7"
+
+
 async def test_the_loop_turns_while_an_expression_runs_into_its_limit() -> None:
     node = {"id": "a", "when": SLOW, "executor": {"type": "lua", "code": "return 1"}}
     async with DAGEngine(lua="thread") as engine:

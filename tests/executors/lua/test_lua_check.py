@@ -7,13 +7,13 @@ from dagengine.executors.lua.check import check
 from dagengine.spec.model import Document
 
 
-def document(*nodes, outputs=None):
+def document(*nodes, outputs=None, **spec):
     return Document.model_validate(
         {
             "apiVersion": "workflows/v1",
             "kind": "Workflow",
             "metadata": {"id": "w", "version": "1.0.0"},
-            "spec": {"nodes": list(nodes), "outputs": outputs or {}},
+            "spec": {"nodes": list(nodes), "outputs": outputs or {}, **spec},
         }
     )
 
@@ -62,3 +62,31 @@ def test_ten_thousand_nodes_of_different_code_are_checked():
     nodes = [lua(f"n{i}", f"return {{value = {i}}}") for i in range(10_000)]
     nodes.append(lua("last", "return }"))
     assert [problem.path for problem in check(document(*nodes))] == ["spec.nodes[10000].executor.code"]
+
+
+def test_code_is_looked_for_in_requests_programs_waits_keys_modules_and_at_the_end():
+    http = {"type": "http", "url": "https://example.com/{{ + }}", "json": ["{{ - }}"], "select": "response +"}
+    shell = {"type": "shell", "script": "ls", "env": {"A": "{{ x y }}"}, "stdin": {"b": "{{ * }}"}}
+    wait = {"type": "wait", "signal": {"name": "go-{{ / }}"}}
+    found = check(
+        document(
+            {"id": "a", "cache": {"key": "{{ 1 + }}"}, "executor": http},
+            {"id": "b", "executor": shell},
+            {"id": "c", "executor": wait},
+            modules={"rows": "return {", "fine": "return {}"},
+            concurrency={"key": "{{ .. }}"},
+            on_exit=[lua("d", "retrun 1")],
+        )
+    )
+    assert [problem.path for problem in found] == [
+        "spec.nodes[0].cache.key",
+        "spec.nodes[0].executor.url",
+        "spec.nodes[0].executor.json[0]",
+        "spec.nodes[0].executor.select",
+        "spec.nodes[1].executor.env.A",
+        "spec.nodes[1].executor.stdin.b",
+        "spec.nodes[2].executor.signal.name",
+        "spec.on_exit[0].executor.code",
+        "spec.concurrency.key",
+        "spec.modules.rows",
+    ]

@@ -52,8 +52,14 @@ local function outer(x)
 end
 local r = outer({})
 return r"""
-    frames = ["line 2, in function 'inner'", "line 5, in function 'outer'", "line 8, in the script"]
-    assert lua.error(code).traceback.split("\n") == frames
+    assert lua.error(code).traceback.split("\n") == [
+        "line 2, in function 'inner'",
+        "  return x.y.z",
+        "line 5, in function 'outer'",
+        "  local r = inner(x)",
+        "line 8, in the script",
+        "  local r = outer({})",
+    ]
 
 
 def test_an_error_in_a_callback_or_a_coroutine_keeps_its_line(lua):
@@ -98,3 +104,17 @@ def test_a_timeout_names_the_line_that_was_running(lua):
     assert error.type == "Timeout"
     assert error.line in (3, 4)
     assert "in the script" in error.traceback
+
+
+def test_what_is_told_of_an_error_is_never_long(lua):
+    name = "x" * 50_000
+    for code in (
+        f"return '{'x' * 1_000_000}",
+        f"local t = {{}} function t.{name}(n) if n == 0 then error('x') end t.{name}(n - 1) return 1 end t.{name}(60)",
+    ):
+        error = lua.error(code)
+        assert len(error.message) + len(error.traceback) < 20_000
+
+
+def test_a_syntax_error_shows_its_source_line(lua):
+    assert lua.error("local x = 1\n  x = = 2").traceback == "line 2, in the script\n  x = = 2"

@@ -22,7 +22,6 @@ LIMIT = 100_000
         "loadfile",
         "loadstring",
         "dofile",
-        "require",
         "collectgarbage",
         "warn",
     ],

@@ -33,7 +33,7 @@ def test_executions_alternate_and_keep_their_own_order() -> None:
         turns.pop()
 
 
-@pytest.mark.parametrize("isolation", ["inline", "thread", pytest.param("process", marks=pytest.mark.isolation)])
+@pytest.mark.parametrize("isolation", ["inline", "thread", "process"])
 async def test_a_short_execution_overtakes_a_long_one(isolation: LuaIsolation) -> None:
     wide = {"nodes": [{"id": f"n{i}", "executor": {"type": "lua", "code": BUSY}} for i in range(40)]}
     chain = {

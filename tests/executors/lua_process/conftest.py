@@ -30,6 +30,11 @@ def _job(
     nodes: Mapping[str, object] | None = None,
     env: Mapping[str, str] | None = None,
     item: object = ...,
+    key: str | None = None,
+    modules: Mapping[str, str] | None = None,
+    conclusion: object = None,
+    memory: int | None = None,
+    output: int | None = None,
     **options: Any,
 ) -> base.Job:
     scope = base.Scope(
@@ -42,8 +47,11 @@ def _job(
         env=env or {},
         item=None if item is ... else msgspec.json.encode(item),
         index=index,
+        key=key,
+        modules=modules or {},
+        conclusion=None if conclusion is None else msgspec.json.encode(conclusion),
     )
-    spec = LuaExecutor(code=code)
+    spec = LuaExecutor(code=code, memory=memory, output=output)
     return base.Job(position=0, node=node, index=index, spec=spec, scope=scope, **{"attempt": 1, **options})
 
 
@@ -99,7 +107,7 @@ async def start(lines: list[base.LogLine]) -> AsyncIterator[Start]:
     started: list[LuaProcesses] = []
 
     def make(*, log: base.LogSink = lines.append, **options: Any) -> LuaProcesses:
-        executor = LuaProcesses(log=log, clock=SystemClock(), **{"max_memory": 64 << 20, **options})
+        executor = LuaProcesses(log=log, **{"clock": SystemClock(), "max_memory": 64 << 20, **options})
         started.append(executor)
         return executor
 

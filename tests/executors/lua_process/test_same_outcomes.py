@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,8 +14,6 @@ import pytest
 from dagengine.clock import SystemClock
 from dagengine.executors.lua.inline import InlineLua
 from dagengine.executors.lua.process.executor import LuaProcesses
-
-pytestmark = pytest.mark.isolation
 
 MEMORY = 64 << 20
 Anywhere = InlineLua | LuaProcesses
@@ -48,6 +47,15 @@ SCRIPTS = [
     "local t = {} while true do pcall(function() while true do t[#t + 1] = ('x'):rep(1000000) .. #t end end) end",
     "coroutine.wrap(function() local t = {} while true do t[#t + 1] = ('x'):rep(1000000) .. #t end end)()",
     "local ok, co = pcall(coroutine.create, 5) return {ok, co}",
+    "return {key, execution}",
+    "return {_ENV.key, _G.execution.status}",
+    "return require('lib').double(inputs.deep.list[3])",
+    "return {require('lib') == require('lib'), require('far.away')}",
+    "return require('broken')",
+    "return require('missing')",
+    "return fail('too bad', {rows = {1, 2}, note = 'ü'})",
+    "return fail('too bad')",
+    "return {json.decode('[1]'), os.time(), os.date()}",
 ]
 
 SCOPE: dict[str, Any] = {
@@ -57,6 +65,13 @@ SCOPE: dict[str, Any] = {
     "item": {"n": 1},
     "index": 4,
     "seed": 7_000_000_000_000_000_001,
+    "key": "k",
+    "modules": {
+        "lib": "local lib = {} function lib.double(n) return n * 2 end return lib",
+        "far.away": "return {require('lib').double(4), math.random() < 2, ('x'):rep(2000)}",
+        "broken": "local x = nil\nreturn x.y",
+    },
+    "conclusion": {"status": "failed", "error": {"type": "Timeout", "message": "m" * 2000}},
 }
 
 
@@ -71,15 +86,55 @@ async def anywhere(request: pytest.FixtureRequest, lines: list[Any], start: Call
     await executor.close()
 
 
-@pytest.mark.parametrize("code", SCRIPTS)
-async def test_a_script_comes_to_the_same_inline_and_in_a_process(code, start, lines, job, crowd) -> None:
-    inline = InlineLua(log=lines.append, clock=SystemClock(), max_memory=MEMORY)
-    crowd.submit(inline, [job(code, **SCOPE)])
-    (expected,) = await crowd.wait(1)
+class StoppedClock(SystemClock):
+    """What scripts are told must not differ because one ran later."""
+
+    def now(self) -> int:
+        return 1_700_000_000_000_000
+
+
+async def test_scripts_come_to_the_same_inline_and_in_a_process(start, lines, job, crowd) -> None:
+    await _compare([job(code, **SCOPE) for code in SCRIPTS], start, lines, crowd)
+
+
+LIMITED = [
+    "return 1",
+    "return ('x'):rep(999)",
+    "return ('x'):rep(3000000)",
+    "local s = ('x'):rep(30000000) return #s",
+    "local t = {} while true do t[#t + 1] = ('x'):rep(100000) .. #t end",
+    "return #inputs.deep.list[2]",
+]
+
+
+@pytest.mark.parametrize("limits", [{"memory": 4 << 20}, {"output": 1000}, {"memory": 4 << 20, "output": 1000}])
+async def test_limits_of_a_node_are_the_same_inline_and_in_a_process(limits, start, lines, job, crowd) -> None:
+    unlimited = job("local s = ('x'):rep(20000000) return #s")
+    await _compare(
+        [each for code in LIMITED for each in (job(code, **SCOPE, **limits), unlimited)], start, lines, crowd
+    )
+
+
+async def test_modules_that_changed_are_not_those_of_before(start, lines, job, crowd) -> None:
+    read = "return require('m').v"
+    versions = [{"m": f"return {{v = '{i}', filler = '{'x' * size}'}}"} for i in (1, 2) for size in (1, 3000)]
+    jobs = [job(read, modules=versions[i % 4]) for i in range(12)]
+    await _compare(jobs, start, lines, crowd)
+    assert [outcome.result for _, outcome in crowd.ended[12:16]] == [b'"1"', b'"1"', b'"2"', b'"2"']
+
+
+async def _compare(jobs: Sequence[Any], start: Callable[..., Any], lines: list[Any], crowd: Any) -> None:
+    """Perform jobs inline, then in one process, one after the other."""
+    inline = InlineLua(log=lines.append, clock=StoppedClock(), max_memory=MEMORY)
+    processes = start(workers=1, clock=StoppedClock())
+    for count, (executor, job) in enumerate(itertools.product([inline, processes], jobs)):
+        crowd.submit(executor, [job])
+        await crowd.wait(count + 1)
     await inline.close()
-    crowd.submit(start(workers=1), [job(code, **SCOPE)])
-    _, got = await crowd.wait(2)
-    assert msgspec.structs.replace(got, elapsed=0) == msgspec.structs.replace(expected, elapsed=0)
+    outcomes = [msgspec.structs.replace(outcome, elapsed=0) for _, outcome in crowd.ended]
+    expected, got = outcomes[: len(jobs)], outcomes[len(jobs) :]
+    different = [(job.spec.code, *pair) for job, *pair in zip(jobs, expected, got, strict=True) if pair[0] != pair[1]]
+    assert different == []
 
 
 async def test_every_job_of_every_batch_ends_once_on_the_loops_thread(anywhere, job, crowd) -> None:

@@ -14,8 +14,6 @@ from dagengine.executors.lua.process.desk import Desk
 from dagengine.executors.lua.process.executor import LuaProcesses
 from dagengine.executors.lua.process.orders import Code, Codes, Draft, Stock
 
-pytestmark = pytest.mark.isolation
-
 BUSY = "local sum = 0 for i = 1, 3000000 do sum = sum + i end return sum"
 
 
@@ -100,6 +98,20 @@ async def test_a_worker_that_gets_no_processor_mixes_nothing_up(start, job, crow
     assert sorted(line.index for line in lines if line.index is not None) == sorted(done)
 
 
+async def test_what_a_worker_has_not_begun_keeps_its_order(start, job, crowd, processes) -> None:
+    """What is taken back, because it lies behind something that does not get on, comes after that."""
+    executor = start(workers=1)
+    crowd.submit(executor, [job("return 1", index=0)])
+    await crowd.wait(1)
+    (worker,) = processes.workers()
+    worker.suspend()
+    crowd.submit(executor, [job("return index", index=i) for i in range(1, 30)])
+    await asyncio.sleep(0.1)  # no event: it is noticed that the first one takes long
+    worker.resume()
+    await crowd.wait(30)
+    assert [job.index for job, _ in crowd.ended] == list(range(30))
+
+
 async def test_a_worker_that_tells_of_something_else_is_killed(start, job, crowd, monkeypatch) -> None:
     """Should there ever be a mistake in who does what, no result is given to the wrong attempt."""
     executor = start(workers=1)
@@ -124,6 +136,28 @@ async def test_a_worker_that_tells_of_something_else_is_killed(start, job, crowd
     assert (await crowd.wait(3))[2].result == b"2"
 
 
+@pytest.mark.parametrize(
+    "report", [(1, 0, b"1", 5, 0), (2, 2, b"not JSON", 5, 0), (3, 2, b"9x", 0, 0), (3, 2, b"", 0, 0)]
+)
+async def test_a_worker_that_says_what_no_worker_says_is_killed(start, job, crowd, monkeypatch, report) -> None:
+    """A result of nobody's, an error that is none, a line without a level: every attempt ends all the same."""
+    executor = start(workers=1)
+    crowd.submit(executor, [job("return 0", index=0)])
+    await crowd.wait(1)
+    read = Desk.read
+
+    def wrong(self: Desk) -> list[Any]:
+        monkeypatch.setattr(Desk, "read", read)
+        self.read()
+        return [report]
+
+    monkeypatch.setattr(Desk, "read", wrong)
+    crowd.submit(executor, [job("while true do print(1) end", index=1, timeout=5_000_000), job("return 2", index=2)])
+    await crowd.wait(3)
+    assert crowd.by_index()[1].error.type == "Killed"
+    assert crowd.by_index()[2].result == b"2"
+
+
 def _watch_hand_offs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     batches: list[int] = []
     send = Desk.send
@@ -143,7 +177,7 @@ async def test_the_loop_stays_free_while_scripts_compute(executor, job, crowd) -
         await asyncio.sleep(0)
         now = time.monotonic()
         longest, before = max(longest, now - before), now
-    assert longest < 0.1
+    assert longest < 0.2
 
 
 class TestValues:
@@ -193,9 +227,9 @@ class TestValues:
             "index": 2,
             "seed": 9,
         }
-        draft.add(Code("return 1"), job("return 1", **everything))
-        draft.add(Code("return nodes.b"), job("return 1", **everything))
-        draft.add(Code("return item, inputs, env, math.random(), index"), job("return 1", **everything))
+        _add(draft, Code("return 1"), job("return 1", **everything))
+        _add(draft, Code("return nodes.b"), job("return 1", **everything))
+        _add(draft, Code("return item, inputs, env, math.random(), index"), job("return 1", **everything))
         bare, one, most = draft.handed.orders
         assert (bare.inputs, bare.nodes, bare.env, bare.item, bare.seed) == (None, None, None, None, 0)
         assert (one.inputs, one.nodes) == (None, {"b": b"2"})
@@ -206,9 +240,9 @@ class TestValues:
         stock, code = Stock(), Code("return nodes.a")
         first = _draft(stock)
         for i in range(3):
-            first.add(code, job("return 1", nodes={"a": self.BIG}, index=i))
+            _add(first, code, job("return 1", nodes={"a": self.BIG}, index=i))
         again = _draft(stock)
-        again.add(code, job("return 1", nodes={"a": self.BIG}))
+        _add(again, code, job("return 1", nodes={"a": self.BIG}))
         (number,) = first.handed.values
         assert [order.nodes for order in first.handed.orders + again.handed.orders] == [{"a": number}] * 4
         assert list(first.handed.codes.values()) == [b"return nodes.a"]
@@ -219,14 +253,16 @@ class TestValues:
         for i in range(60):
             draft = _draft(stock)
             kept -= set(draft.handed.forgotten_values)
-            draft.add(code, job("return 1", nodes={"a": [i, "x" * 1_000_000]}))
+            _add(draft, code, job("return 1", nodes={"a": [i, "x" * 1_000_000]}))
             kept |= set(draft.handed.values)
         assert 8 <= len(kept) <= 20
 
     def test_what_no_script_could_hold_is_not_sent(self, job) -> None:
-        draft = Draft(Stock(), clock=SystemClock(), max_memory=1 << 20)
+        draft = Draft(Stock(), clock=SystemClock(), max_memory=1 << 20, at=0)
         with pytest.raises(MemoryError):
-            draft.add(Code("return nodes.a, nodes.b"), job("return 1", nodes={"a": "x" * 600_000, "b": "y" * 600_000}))
+            _add(
+                draft, Code("return nodes.a, nodes.b"), job("return 1", nodes={"a": "x" * 600_000, "b": "y" * 600_000})
+            )
         assert draft.handed.orders == []
 
     def test_what_code_costs_is_learned(self) -> None:
@@ -240,9 +276,25 @@ class TestValues:
         assert code.cost == pytest.approx(100, rel=0.01)
         assert codes.of("return 1") is code
 
+    def test_one_attempt_that_got_no_processor_does_not_make_its_code_a_long_one(self) -> None:
+        code = Code("return 1")
+        code.learn(4)
+        code.learn(20_000)
+        assert code.cost < 10
+        for _ in range(100):
+            code.learn(20_000)
+        assert code.cost > 10_000
+        for _ in range(20):
+            code.learn(4)
+        assert code.cost < 10
+
+
+def _add(draft: Draft, code: Code, job: Any) -> int:
+    return draft.add(code, job, job.spec)
+
 
 def _draft(stock: Stock) -> Draft:
-    return Draft(stock, clock=SystemClock(), max_memory=64 << 20)
+    return Draft(stock, clock=SystemClock(), max_memory=64 << 20, at=0)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 
 from dagengine.executors import base
 
-pytestmark = pytest.mark.isolation
+pytestmark = pytest.mark.alone
 
 LIMIT = 200_000
 MARGIN = 0.2
@@ -65,6 +65,58 @@ async def test_a_hostile_script_is_stopped_while_another_execution_goes_on(execu
     assert others > 3
     results = {i: outcome.result for i, outcome in crowd.by_index().items() if i}
     assert results == {i: str(i - 1).encode() for i in range(1, others + 1)}
+
+
+class TestOnABusyMachine:
+    """Where processes get no processor for a while."""
+
+    async def test_an_attempt_that_has_not_begun_is_not_stopped(self, start, job, crowd, processes) -> None:
+        executor = start(workers=1)
+        crowd.submit(executor, [job("return 1", index=0)])
+        await crowd.wait(1)
+        (worker,) = processes.workers()
+        worker.suspend()
+        crowd.submit(executor, [job(f"return {i}", index=i, timeout=50_000) for i in range(1, 4)])
+        await asyncio.sleep(0.2)  # no event: nothing may happen
+        worker.resume()
+        await crowd.wait(4)
+        assert [crowd.by_index()[i].result for i in range(1, 4)] == [b"1", b"2", b"3"]
+        assert processes.workers() == [worker], "nobody was killed for nothing"
+
+    async def test_a_timeout_of_next_to_nothing_is_one(self, executor, job, crowd) -> None:
+        crowd.submit(executor, [job("while true do end", index=i, timeout=1) for i in range(5)])
+        outcomes = await crowd.wait(5)
+        assert {outcome.error.type for outcome in outcomes} == {"Timeout"}
+
+    async def test_the_timeout_counts_from_when_it_really_began(self, start, job, crowd, processes) -> None:
+        executor = start(workers=1)
+        crowd.submit(executor, [job("return 1", index=0)])
+        await crowd.wait(1)
+        (worker,) = processes.workers()
+        worker.suspend()
+        crowd.submit(executor, [job("while true do end", index=1, timeout=300_000)])
+        await asyncio.sleep(0.25)  # most of its time
+        resumed = time.monotonic()
+        worker.resume()
+        await crowd.wait(2)
+        assert time.monotonic() - resumed >= 0.3
+        assert crowd.by_index()[1].elapsed >= 300_000
+
+    async def test_a_script_is_over_at_its_deadline_however_long_its_death_takes(
+        self, start, job, crowd, processes
+    ) -> None:
+        executor = start(workers=1)
+        crowd.submit(executor, [job("return 1", index=0)])
+        await crowd.wait(1)
+        (zygote,) = processes.zygotes()
+        zygote.suspend()
+        try:
+            crowd.submit(executor, [job("while true do end", index=1, timeout=50_000), job("return 2", index=2)])
+            assert (await crowd.wait(2))[1].error.type == "Timeout"
+        finally:
+            zygote.resume()
+        await crowd.wait(3)
+        assert crowd.by_index()[2].result == b"2"
 
 
 async def test_only_the_one_that_ran_ends_and_the_others_run_once(start, job, crowd, lines) -> None:
@@ -126,7 +178,7 @@ async def test_processor_time_is_limited_without_a_timeout(start, job, crowd) ->
     error = crowd.by_index()[0].error
     assert (crowd.by_index()[0].conclusion, error.type) == ("error", "CPULimit")
     assert error.message == "the script used more than 1 s of processor time"
-    assert 1_000_000 <= crowd.by_index()[0].elapsed < 8_000_000
+    assert crowd.by_index()[0].elapsed >= 1_000_000
     assert crowd.by_index()[1].result == b"1"
 
 
@@ -192,6 +244,28 @@ class TestCancelling:
         for i in range(2):
             executor.cancel("e-1", "n", i, 1)
         await crowd.wait(500)
+
+    async def test_none_slips_through_while_others_are_handed_over(self, start, job, crowd, processes) -> None:
+        """What is taken back from one worker is not given to it again because of what another one reports."""
+        executor = start(workers=2)
+        code = "if inputs.long then while true do end end for i = 1, 2000 do end return index"
+        crowd.submit(executor, [job(code, index=i) for i in range(400)])
+        await crowd.wait(400)
+        crowd.ended.clear()
+        first = min(processes.workers(), key=lambda worker: worker.create_time())
+        first.suspend()
+        jobs = [job(code, index=i, inputs={"long": i < 5}) for i in range(1_000)]
+        crowd.submit(executor, jobs)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(0.05)  # noqa: ASYNC251 - the other one reports meanwhile, and nobody reads it
+        for each in jobs:
+            executor.cancel("e-1", "n", each.index, 1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        first.resume()
+        await crowd.wait(1_000)
+        assert all(crowd.by_index()[i].error.type == "Cancelled" for i in range(5))
 
     async def test_the_next_of_the_same_name_is_another_one(self, executor, job, crowd) -> None:
         crowd.submit(executor, [job("return 'first'", index=0)])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -18,8 +19,6 @@ from dagengine.app import DAGEngine
 from dagengine.clock import SystemClock
 from dagengine.executors.lua.process import nursery, pool
 from dagengine.executors.lua.process.executor import LuaProcesses
-
-pytestmark = pytest.mark.isolation
 
 
 async def until(found: Any, *, seconds: float = 10) -> None:
@@ -76,6 +75,23 @@ class TestHowManyThereAre:
         executor = start()
         crowd.submit(executor, [job("while true do end", index=i, timeout=300_000) for i in range(20)])
         await until(lambda: len(processes.workers()) == len(os.sched_getaffinity(0)))
+
+    async def test_many_are_not_asked_for_all_at_once(self, start, processes, job, crowd, monkeypatch) -> None:
+        """More requests than a socket holds would be lost, and the process that they are for with them."""
+        asked = 0
+        fork = nursery.Nursery.fork
+
+        def counted(self: nursery.Nursery, number: int, *ends: Any) -> None:
+            nonlocal asked
+            asked += 1
+            fork(self, number, *ends)
+
+        monkeypatch.setattr(nursery.Nursery, "fork", counted)
+        executor = start(workers=40)
+        crowd.submit(executor, [job("while true do end", index=i) for i in range(60)])
+        await until(lambda: asked > 0)
+        assert asked == 16
+        await until(lambda: len(processes.workers()) == 40, seconds=30)
 
     def test_no_worker_at_all_is_refused(self) -> None:
         with pytest.raises(ValueError, match="at least one worker is needed to run Lua, not 0"):
@@ -142,9 +158,20 @@ class TestHowTheyGo:
         everybody = processes.everybody()
         begun = time.monotonic()
         await executor.close()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 3
         assert not any(process.is_running() for process in everybody)
         assert crowd.ended == []
+
+    async def test_closing_before_anything_was_told_of_them_ends_them_all(self, start, processes, job, crowd) -> None:
+        executor = start(workers=8)
+        crowd.submit(executor, [job("while true do end", index=i) for i in range(8)])
+        await until(lambda: bool(processes.zygotes()))
+        await asyncio.sleep(0)
+        while len(processes.workers()) < 8:
+            time.sleep(0.01)  # noqa: ASYNC251 - so that nothing of what they tell is read
+        everybody = processes.everybody()
+        await executor.close()
+        assert not any(process.is_running() for process in everybody)
 
     async def test_closing_while_they_are_started_leaves_nobody(self, start, processes, job, crowd) -> None:
         executor = start()
@@ -226,9 +253,19 @@ class TestHowTheyGo:
 
 
 class TestWhenTheyCannotCome:
+    @pytest.mark.parametrize("late", [False, True])
     async def test_what_waits_is_given_up_with_the_reason_and_later_work_as_well(
-        self, start, job, crowd, monkeypatch, capfd
+        self, start, job, crowd, monkeypatch, capfd, late
     ) -> None:
+        spawn = nursery.Nursery._spawn
+
+        def spawned(self: nursery.Nursery, theirs: socket.socket) -> Any:
+            process = spawn(self, theirs)
+            if late:
+                process.wait()  # it has ended before anything is asked of it
+            return process
+
+        monkeypatch.setattr(nursery.Nursery, "_spawn", spawned)
         monkeypatch.setattr(pool, "_FIRST_REST", 0.001)
         monkeypatch.setattr(nursery, "_MODULE", "dagengine.no_such_module")
         executor = start()
@@ -261,8 +298,8 @@ class TestWhenTheyCannotCome:
         def doomed(self: nursery.Nursery, number: int, *ends: Any) -> None:
             nonlocal forked
             forked += 1
+            ends[0].shutdown(socket.SHUT_RDWR)  # it has nobody to tell that it is ready
             fork(self, number, *ends)
-            self.kill(number)
 
         monkeypatch.setattr(nursery.Nursery, "fork", doomed)
         crowd.submit(start(workers=1), [job("return 1")])
@@ -305,6 +342,7 @@ async def test_dag_engine_has_its_lua_processes_ready_and_takes_them_along() -> 
         assert engine.stdout is not None
         assert b"address" in await asyncio.wait_for(engine.stdout.readline(), 30)
         (zygote,) = psutil.Process(engine.pid).children()
+        await until(zygote.cmdline)  # it may be about to become what it is
         assert zygote.cmdline()[-1] == '{"max_memory":67108864,"max_output":4194304,"cpu":3600}'
         engine.send_signal(signal.SIGTERM)
         _, errors = await asyncio.wait_for(engine.communicate(), 30)

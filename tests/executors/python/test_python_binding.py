@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from dagengine import Context
 from dagengine.clock import SystemClock
 from dagengine.errors import ExecutorError
-from dagengine.executors.python import Context, PythonFunctions
+from dagengine.executors.python import PythonFunctions
 
 
 async def test_arguments_come_from_args_by_name(calls) -> None:
@@ -85,7 +86,8 @@ async def test_an_argument_without_parameter_is_named(calls) -> None:
 async def test_a_function_that_is_not_known_is_named(calls, job) -> None:
     calls.submit(job("nowhere"))
     (outcome,) = await calls.wait()
-    assert outcome.error.message == "this engine knows no function 'nowhere'"
+    assert (outcome.conclusion, outcome.error.type) == ("fail", "FunctionMissing")
+    assert outcome.error.message == "the function 'nowhere' is not registered here"
 
 
 class Adder:

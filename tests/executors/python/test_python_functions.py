@@ -304,6 +304,7 @@ class TestCancelling:
         job = calls.begin(function)
         await asyncio.to_thread(begun.wait, 30)
         calls.cancel(job)
+        await calls.wait()
         release.set()
         await calls.value(lambda: 1, node="other")
         assert [outcome.conclusion for _, outcome in calls.outcomes] == ["error", "success"]

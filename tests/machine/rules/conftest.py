@@ -12,10 +12,11 @@ import pytest
 
 from dagengine.events.facts import ErrorInfo, Fact
 from dagengine.graph import Graph
-from dagengine.machine.commands import Abandon, Command, Evaluate, Run, Step
+from dagengine.machine.commands import Abandon, Admit, Command, Evaluate, Lookup, Run, Step
+from dagengine.machine.operations import Cancel, Operation
 from dagengine.machine.phases import Phase
 from dagengine.machine.state import State
-from dagengine.machine.stimuli import AttemptEnded, Begin, Cancel, Evaluated, Purpose, Resume, Stimulus, TimePassed
+from dagengine.machine.stimuli import AttemptEnded, Begin, Evaluated, Operate, Purpose, Resume, Stimulus, TimePassed
 
 
 class Hand:
@@ -64,8 +65,8 @@ class Hand:
         self.last = self.world.handle(stimulus)
         return self.last.facts
 
-    def begin(self, inputs: bytes = b"{}", *, cancel: Cancel | None = None) -> list[Fact]:
-        return self.handle(Begin(at=self.now, inputs=inputs, cancel=cancel))
+    def begin(self, inputs: bytes = b"{}", *, cancel: Cancel | None = None, command: str = "") -> list[Fact]:
+        return self.handle(Begin(at=self.now, inputs=inputs, cancel=cancel, command=command))
 
     def end(
         self,
@@ -88,12 +89,24 @@ class Hand:
     def evaluated(self, purpose: Purpose, node: str = "", value: bytes = b"null", *, index: int = -1) -> list[Fact]:
         """An expression has the value; `!` is an error."""
         error = ErrorInfo(type="LuaError", message="attempt to index nil", line=1) if value == b"!" else None
+        position = self.position(node)
         return self.handle(
-            Evaluated(at=self.now, purpose=purpose, node=self.position(node), index=index, value=value, error=error)
+            Evaluated(
+                at=self.now,
+                purpose=purpose,
+                node=position,
+                index=index,
+                serial=self.machine.asked.get((purpose, position, index), 0),
+                value=value,
+                error=error,
+            )
         )
 
     def cancel(self, command: str = "c-1", reason: str = "enough") -> list[Fact]:
-        return self.handle(Cancel(at=self.now, author="ada", reason=reason, command=command))
+        return self.operate(Cancel(author="ada", reason=reason), command)
+
+    def operate(self, operation: Operation, command: str = "") -> list[Fact]:
+        return self.handle(Operate(at=self.now, operation=operation, command=command))
 
     def pass_time(self, by: int) -> list[Fact]:
         self.now += by
@@ -119,6 +132,10 @@ class Hand:
                 return f"abandon {unit} {command.attempt}"
             case Evaluate():
                 return f"evaluate {command.purpose} {unit}".rstrip()
+            case Admit():
+                return f"admit {unit} {command.attempt}"
+            case Lookup():
+                return f"look up {unit}"
 
 
 @pytest.fixture

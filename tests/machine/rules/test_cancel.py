@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dagengine.events import facts
-from dagengine.machine.stimuli import Cancel
+from dagengine.machine.operations import Cancel
 
 ALWAYS: dict[str, Any] = {"id": "clean", "run_if": "always", "dependencies": ["a"]}
 
@@ -84,13 +84,24 @@ class TestAlways:
         it.pass_time(failed.retry_at - it.now)
         assert it.commands == ["run keep 2"]
 
-    def test_one_that_fails_after_it_is_not_tried_again(self, hand) -> None:
-        it = hand([{"id": "keep", "run_if": "always", "retry": {"fail": {"max_attempts": 5}}}])
+    def test_one_that_fails_after_it_is_tried_again_as_ever(self, hand) -> None:
+        it = hand([{"id": "keep", "run_if": "always", "retry": {"fail": {"max_attempts": 2}}}])
         it.begin()
         it.cancel()
+        (failed,) = it.end("keep", "fail")
+        assert failed.retry_at is not None
+        it.pass_time(failed.retry_at - it.now)
         failed, last = it.end("keep", "fail")
         assert failed.retry_at is None
         assert isinstance(last, facts.ExecutionCancelled)
+
+    def test_one_that_was_lost_in_a_crash_after_it_is_tried_again(self, hand) -> None:
+        effect = {"type": "python", "function": "f"}
+        it = hand([{"id": "a"}, {"id": "keep", "dependencies": ["a"], "run_if": "always", "executor": effect}])
+        it.begin()
+        it.cancel()
+        orphaned, *_ = it.crash()
+        assert orphaned.retry_at is not None
 
     def test_one_with_items_runs_them_all(self, hand) -> None:
         it = hand([{"id": "keep", "run_if": "always", "foreach": "inputs.list"}])
@@ -162,11 +173,11 @@ def test_an_execution_that_has_not_begun_is_not_cancelled(hand) -> None:
 class TestBeforeItBegan:
     @pytest.fixture
     def request_(self) -> Cancel:
-        return Cancel(at=1, author="ada", reason="not today", command="c-1")
+        return Cancel(author="ada", reason="not today")
 
     def test_no_node_starts(self, hand, kinds, request_: Cancel) -> None:
         it = hand([{"id": "a"}, {"id": "b", "dependencies": ["a"]}, {"id": "c", "when": "inputs.go"}])
-        made = it.begin(cancel=request_)
+        made = it.begin(cancel=request_, command="c-1")
         assert kinds(made) == [
             "ExecutionStarted",
             "CancelRequested",
@@ -179,14 +190,14 @@ class TestBeforeItBegan:
 
     def test_nodes_that_run_always_run(self, hand, request_: Cancel) -> None:
         it = hand([{"id": "a"}, ALWAYS])
-        it.begin(cancel=request_)
+        it.begin(cancel=request_, command="c-1")
         assert it.commands == ["run clean 1"]
         it.end("clean")
         assert it.state.status == "cancelled"
 
     def test_its_delivery_later_changes_nothing(self, hand, request_: Cancel) -> None:
         it = hand([{"id": "a"}, ALWAYS])
-        it.begin(cancel=request_)
+        it.begin(cancel=request_, command="c-1")
         assert it.cancel("c-1") == []
 
 

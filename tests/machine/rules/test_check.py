@@ -116,9 +116,9 @@ CORRUPTIONS: dict[Callable[[State], None], str] = {
     too_many_errors: "b broke no more often than allowed",
     open_items: "`unfinished` of list counts its open items",
     failed_items: "`failed` of list counts its failed items",
-    success_with_open_items: "list succeeded, so all its items have",
+    success_with_open_items: "list succeeded, so its items have, but for those that may fail",
     end_with_unfinished_nodes: "an ended execution has no unfinished node",
-    cancel_without_consequences: "after a cancel, only `always` nodes go on",
+    cancel_without_consequences: "after a cancel, only what may end, `always` nodes and `on_exit` go on",
 }
 
 
@@ -154,3 +154,88 @@ def test_the_snapshot_of_a_state_tells_every_difference(it) -> None:
     assert set(it.state.snapshot()) == set(State.__slots__) - {"graph", "ready"}
     fact = NodeExpanded(at=1, node="list", count=1, items=Raw(b"[1]"))
     assert len(Items.of(fact).snapshot()) == len(Items.__slots__)
+
+
+def nobody_asked(machine: Any) -> None:
+    machine.asked.clear()
+
+
+def two_things(machine: Any) -> None:
+    machine.parked[3, -1] = None
+
+
+def begun_and_asked(machine: Any) -> None:
+    machine.parked[1, -1] = None
+
+
+def waits_too_early(machine: Any) -> None:
+    machine.parked[2, -1] = None
+
+
+def too_few_items(machine: Any) -> None:
+    machine.under_way[4] = 1
+
+
+def prepared_for_nothing(machine: Any) -> None:
+    machine.prepared[0, -1] = (b"{}", "")
+
+
+def kept_for_nothing(machine: Any) -> None:
+    machine.state.args[0, -1] = b"{}"
+
+
+def idle_item(machine: Any) -> None:
+    machine.state.items[4].phase[0] = Phase.PENDING
+    machine.under_way[4] = 1
+
+
+def no_clock(machine: Any) -> None:
+    machine.state.phase[1] = Phase.BACKOFF
+
+
+def left_over(machine: Any) -> None:
+    machine.state.ready.append(3)
+    machine.asked.clear()
+
+
+STUCK: dict[Callable[[Any], None], str] = {
+    nobody_asked: "asks waits for something when its turn has come",
+    two_things: "a unit waits for one thing at once",
+    begun_and_asked: "b waits for nothing when it has begun or ended",
+    waits_too_early: "c waits for something when its turn has come",
+    too_few_items: "`under_way` of list counts its items that have begun",
+    prepared_for_nothing: "what was prepared belongs to units that are about to begin",
+    kept_for_nothing: "nothing is kept of the attempts of units that have ended",
+    idle_item: "as many items of list are under way as may be",
+    no_clock: "b waits for its next attempt",
+    left_over: "asks is decided about unless all is paused",
+}
+
+
+@pytest.mark.parametrize("corrupt", list(STUCK), ids=lambda corrupt: corrupt.__name__)
+def test_it_names_what_waits_for_nothing(hand, corrupt: Callable[[Any], None]) -> None:
+    it = hand(
+        [
+            {"id": "a"},
+            {"id": "b", "dependencies": ["a"]},
+            {"id": "c", "dependencies": ["b"]},
+            {"id": "asks", "when": "inputs.go"},
+            {"id": "list", "foreach": "inputs.list", "max_parallel": 2},
+        ]
+    )
+    it.begin()
+    it.evaluated("foreach", "list", b"[1,2,3]")
+    it.end("a")
+    corrupt(it.machine)
+    with pytest.raises(MachineError) as caught:
+        check(it.machine)
+    assert str(caught.value).endswith(f"not true: {STUCK[corrupt]}")
+
+
+def test_when_all_has_ended_the_outputs_are_asked_for(hand) -> None:
+    it = hand([{"id": "a"}], outputs={"x": "{{ nodes.a }}"})
+    it.begin()
+    it.end("a")
+    it.machine.asked.clear()
+    with pytest.raises(MachineError, match="their outputs are asked for"):
+        check(it.machine)

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from dagengine.events import facts
-from dagengine.machine.stimuli import AttemptEnded, Cancel, TimePassed
+from dagengine.machine.operations import Cancel
+from dagengine.machine.stimuli import AttemptEnded, Operate, TimePassed
 
 
 def test_without_declared_outputs_they_are_the_results_of_the_last_nodes(hand) -> None:
@@ -103,7 +104,7 @@ class TestTime:
         it.begin()
         (succeeded,) = it.handle(AttemptEnded(4_000, 0, -1, 1, "success", b"1", None, 5))
         assert succeeded.at == 5_000
-        requested, *_ = it.handle(Cancel(at=1))
+        requested, *_ = it.handle(Operate(at=1, operation=Cancel()))
         assert requested.at == 5_000
 
     def test_retries_count_from_the_time_that_counts(self, hand) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from dagengine.events import facts
 from dagengine.machine.commands import Run
-from dagengine.machine.machine import ITEM_WINDOW, Machine, fold
+from dagengine.machine.fanout import ITEM_WINDOW
+from dagengine.machine.machine import Machine, fold
 from dagengine.machine.phases import Phase
 from dagengine.machine.state import State
 from dagengine.machine.stimuli import AttemptEnded, Begin, Evaluated, Resume
@@ -64,12 +65,12 @@ def test_without_items_the_node_succeeds_at_once_with_an_empty_list(expanded, ki
     assert it.state.result(0) == b"[]"
 
 
-@pytest.mark.parametrize("value", [b"5", b'"text"', b"null", b"true", b'{"a":1}', b"1.5"])
+@pytest.mark.parametrize("value", [b"5", b'"text"', b"null", b"true", b"1.5"])
 def test_what_is_no_list_fails_the_node(expanded, value: bytes) -> None:
     it = expanded(value, retry={"fail": {"max_attempts": 5}})
     failed, last = it.facts
     assert failed.error.type == "ForeachError"
-    assert failed.error.message == f"`foreach: inputs.list` must give a list, got {value.decode()}"
+    assert failed.error.message == f"`foreach: inputs.list` must give a list or a map, got {value.decode()}"
     assert (failed.attempt, failed.retry_at) == (0, None)
     assert isinstance(last, facts.ExecutionFailed)
 
@@ -166,7 +167,7 @@ class TestManyItems:
         machine = Machine(plan, execution="e-1", seed=7)
         made = list(machine.handle(Begin(at=1, inputs=b"{}")).facts)
         items = json.dumps(list(range(count))).encode()
-        step = machine.handle(Evaluated(at=1, purpose="foreach", node=0, index=-1, value=items))
+        step = machine.handle(Evaluated(at=1, purpose="foreach", node=0, index=-1, serial=1, value=items))
         return machine, step.commands, made + step.facts
 
     @staticmethod
@@ -189,7 +190,7 @@ class TestManyItems:
     def test_one_step_never_makes_more_than_a_window_of_facts(self, plan) -> None:
         machine, running, made = self.begun(plan)
         assert len(made) == ITEM_WINDOW + 2
-        assert len(self.end(machine, running.pop()).facts) == 2
+        assert max(len(self.end(machine, run).facts) for run in running) < ITEM_WINDOW
 
     def test_the_window_is_full_again_after_a_crash(self, plan) -> None:
         machine, running, made = self.begun(plan)
@@ -244,7 +245,9 @@ class TestManyItems:
         machine.state.failures = _Unwalkable()
         machine.handle(Begin(at=1, inputs=b"{}"))
         for number in range(300):
-            step = machine.handle(Evaluated(at=1, purpose="foreach", node=number, index=-1, value=b"[1]"))
+            step = machine.handle(
+                Evaluated(at=1, purpose="foreach", node=number, index=-1, serial=number + 1, value=b"[1]")
+            )
             (run,) = step.commands
             machine.handle(AttemptEnded(1, run.node, run.index, run.attempt, "fail", b"null", None, 1))
         assert machine.state.status == "failed"

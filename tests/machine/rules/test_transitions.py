@@ -22,8 +22,13 @@ def fact_of(kind: str, attempt: int) -> Any:
     failed = {"attempt": attempt, "conclusion": "fail", "error": ERROR}
     fields: dict[str, dict[str, Any]] = {
         "NodeExpanded": {"count": 1, "items": Raw(b"[1]")},
+        "NodeQueued": {"pool": "db"},
         "NodeStarted": {"attempt": attempt + 1},
+        "NodeWaiting": {"attempt": attempt + 1, "kind": "signal", "name": "go"},
         "NodeSucceeded": {"attempt": attempt, "result": Raw(b"1")},
+        "NodeSucceeded, from the cache": {"attempt": attempt, "result": Raw(b"1"), "cached_from": "e-0"},
+        "NodeOverridden, skipped": {},
+        "NodeOverridden, with a result": {"result": Raw(b"1")},
         "NodeFailed, to be retried": failed | {"retry_at": 20},
         "NodeFailed": failed,
         "NodeSkipped": {"reason": "when_false"},
@@ -36,6 +41,7 @@ HISTORIES: dict[Phase, list[str]] = {
     Phase.PENDING: [],
     Phase.RUNNING: ["NodeStarted"],
     Phase.BACKOFF: ["NodeStarted", "NodeFailed, to be retried"],
+    Phase.WAITING: ["NodeWaiting"],
     Phase.SUCCEEDED: ["NodeStarted", "NodeSucceeded"],
     Phase.FAILED: ["NodeStarted", "NodeFailed"],
     Phase.SKIPPED: ["NodeSkipped"],
@@ -71,7 +77,10 @@ def refused(state: State, fact: Fact) -> str:
 def test_the_table_speaks_of_every_phase_and_of_every_fact_about_a_node() -> None:
     reached = {after for row in TRANSITIONS.values() for after in row.values()}
     assert reached | {Phase.PENDING} == set(Phase)
-    about_nodes = {kind.__name__ for kind in facts.Fact.__args__ if "node" in kind.__struct_fields__}
+    operations = {facts.Paused, facts.Resumed, facts.Decided, facts.InputsEdited}
+    about_nodes = {
+        kind.__name__ for kind in facts.Fact.__args__ if "node" in kind.__struct_fields__ and kind not in operations
+    }
     assert {kind.partition(",")[0] for kind in TRANSITIONS} == about_nodes
 
 
@@ -106,7 +115,7 @@ def test_the_state_obeys_the_table(state: State, kind: str, phase: Phase) -> Non
 
 
 def test_a_row_of_the_table_as_bytes() -> None:
-    assert column("NodeStarted") == bytes([1, 255, 1, 255, 255, 255, 255])
+    assert column("NodeStarted") == bytes([1, 255, 1, 255, 255, 255, 255, 255])
 
 
 def test_an_illegal_fact_tells_the_execution_and_what_the_node_has_been_through(state: State) -> None:
@@ -238,13 +247,12 @@ class TestItems:
     ("count", "items", "message"),
     [
         (3, b"[1,2]", "NodeExpanded of n: its count is 3, but it holds 2 items"),
-        (1, b'{"a":1}', "NodeExpanded of n: its items are no list: Expected `array`, got `object`"),
-        (1, b"[1", "NodeExpanded of n: its items are no list: Input data was truncated"),
+        (2, b'{"a":1}', "NodeExpanded of n: its count is 2, but it holds 1 items"),
+        (1, b"7", "NodeExpanded of n: its items are neither a list nor an object: Expected `array`, got `int`"),
+        (1, b"[1", "NodeExpanded of n: its items are neither a list nor an object: Input data was truncated"),
     ],
 )
-def test_an_expansion_that_is_no_list_of_its_count_is_refused(
-    state: State, count: int, items: bytes, message: str
-) -> None:
+def test_an_expansion_that_is_not_of_its_count_is_refused(state: State, count: int, items: bytes, message: str) -> None:
     assert message in refused(state, facts.NodeExpanded(at=2, node="n", count=count, items=Raw(items)))
 
 
@@ -290,7 +298,7 @@ class TestTheExecution:
         for node in ("after", "other"):
             state.apply(facts.NodeSkipped(at=9, node=node, reason="run_if"))
         message = refused(state, facts.ExecutionSucceeded(at=9, outputs=Raw(b"{}")))
-        assert "nodes failed or it was cancelled" in message
+        assert "nodes failed, or it was cancelled" in message
 
     def test_nothing_follows_its_end(self, state: State) -> None:
         for node in ("n", "after", "other"):

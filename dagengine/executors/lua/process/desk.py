@@ -21,10 +21,13 @@ from dagengine.executors.lua.process.messages import LENGTH, REPORT, TOKEN, Hand
 from dagengine.executors.lua.process.orders import Code, Stock
 from dagengine.executors.lua.turns import Done
 
-__all__ = ["Desk", "Handed", "Report", "Verdict"]
+__all__ = ["LONG", "Desk", "Handed", "Report", "Verdict"]
 
 _READ: Final = 64 << 10
 """Bytes that are read at once: as much as can be had without asking the system for memory each time."""
+
+LONG: Final = 2_000_000
+"""Nanoseconds after which an attempt has become a long one: nothing is left to wait behind it."""
 
 Verdict = Literal["Timeout", "Cancelled", "Killed"]
 """Why the engine kills a worker; `Killed` when it says what it should not."""
@@ -65,8 +68,8 @@ class Desk:
         """What it was handed and has not reported the end of, in the order that it performs them."""
         self.load = 0.0
         """What all of that is expected to cost, in microseconds."""
-        self.previous = 0
-        """When the last attempt ended (monotonic, ns): the next one began then, if it was there."""
+        self.since = 0
+        """When the last attempt ended (monotonic, ns), or when the one that is next had not begun yet."""
         self.lines = 0
         """How many lines of the running attempt's log have come."""
         self.log_error: Exception | None = None
@@ -78,8 +81,8 @@ class Desk:
         self._unsent = memoryview(b"")
         self._unsent_tokens = memoryview(b"")
         self._blocked: socket.socket | None = None
-        self._sent_at = 0
         self._received = bytearray()
+        self._told = -1
         loop.add_reader(self._channel, read, self)
 
     @property
@@ -91,6 +94,24 @@ class Desk:
         """The worker's ends have been passed on: its channel ends with it from now on."""
         self._their_channel.close()
 
+    def long(self, now: int) -> bool:
+        """Whether the attempt that it performs has become a long one."""
+        return now - self.began >= LONG
+
+    @property
+    def overdue(self) -> bool:
+        """Whether what it performs has run into its timeout, if it has begun as early as it could."""
+        if not self.handed or self.verdict is not None:
+            return False
+        timeout = self.handed[0].job.timeout
+        return timeout is not None and time.monotonic_ns() - self.began >= timeout * 1_000
+
+    def begun(self, number: int, at: int) -> None:
+        """Take in that it has begun an attempt at `at`. What a worker says of an attempt after that does not count."""
+        if number != self._told:
+            self._told = number
+            self.since = max(self.since, min(at, time.monotonic_ns()))
+
     @property
     def congested(self) -> bool:
         """Whether it has not even taken in what it was sent before."""
@@ -98,15 +119,21 @@ class Desk:
 
     @property
     def began(self) -> int:
-        """When the attempt that it performs now has begun (monotonic, ns); now, while it is still being sent."""
-        at = self.handed[0].at
-        if self._blocked is not None and at >= self._sent_at:
-            return time.monotonic_ns()
-        return max(self.previous, at)
+        """When the attempt that it performs now has begun (monotonic, ns), as far as is known: not before that."""
+        return max(self.since, self.handed[0].at)
+
+    def has_begun(self) -> bool:
+        """Whether it has begun the first of what it was handed. If not, that begins now at the earliest."""
+        waiting = bytes(self._unsent_tokens[: TOKEN.size])
+        with contextlib.suppress(BlockingIOError):
+            waiting = self._their_tokens.recv(TOKEN.size, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        if waiting != TOKEN.pack(self.handed[0].number):
+            return True
+        self.since = time.monotonic_ns()
+        return False
 
     def send(self, handed: HandOff) -> None:
         """Hand over; what is handed over has been appended to `handed` and `load` by the caller."""
-        self._sent_at = self.handed[-len(handed.orders)].at
         message = _encode(handed)
         # Before it may lie the rest of a hand-off that was taken back: the worker reads over it.
         self._unsent = memoryview(b"".join((self._unsent, LENGTH.pack(len(message)), message)))
@@ -115,7 +142,7 @@ class Desk:
         self._flush()
 
     def _flush(self) -> None:
-        waited = self._stop_waiting()
+        self._stop_waiting()
         try:
             self._unsent = _rest(self._channel, self._unsent)
             # At once, too: a worker without a token reads nothing, and what it is sent may be more than a socket holds.
@@ -125,36 +152,38 @@ class Desk:
         if self._unsent or self._unsent_tokens:
             self._blocked = self._channel if self._unsent else self._tokens
             self._loop.add_writer(self._blocked, self._flush)
-        elif waited:
-            # It performs nothing while it reads what it is sent, and that has taken until now.
-            self.previous = time.monotonic_ns()
 
-    def _stop_waiting(self) -> bool:
+    def _stop_waiting(self) -> None:
         blocked, self._blocked = self._blocked, None
         if blocked is not None:
             self._loop.remove_writer(blocked)
-        return blocked is not None
 
     def take_back(self, *, all: bool = False) -> list[Handed]:
         """What it has not begun, in order; it never will.
 
-        One attempt remains, unless `all` are wanted: a worker that gets no processor for a while has begun nothing, and
-        must not look as if it had nothing to do.
+        The first attempt remains, unless `all` are wanted: a worker that gets no processor for a while has begun
+        nothing, and must not look as if it had nothing to do.
         """
-        return self._take_tokens(len(self.handed) if all else len(self.handed) - 1)
+        taken = self._take_tokens()
+        if all or self.handed or not taken:
+            return taken
+        self.handed.append(taken[0])
+        self.load = taken[0].cost
+        self._unsent_tokens = memoryview(TOKEN.pack(taken[0].number))
+        self._flush()
+        return taken[1:]
 
     def condemn(self) -> list[Handed]:
         """What it has not begun, when it has died or will be killed: it is sent nothing any more."""
         self._stop_waiting()
-        return self._take_tokens(len(self.handed))
+        return self._take_tokens()
 
-    def _take_tokens(self, most: int) -> list[Handed]:
-        tokens = bytes(self._unsent_tokens[: most * TOKEN.size])
-        self._unsent_tokens = self._unsent_tokens[len(tokens) :]
-        if len(tokens) < most * TOKEN.size:
-            with contextlib.suppress(BlockingIOError):
-                # The worker waits on the same open socket, which must stay a blocking one: only this call is not.
-                tokens += self._their_tokens.recv(most * TOKEN.size - len(tokens), socket.MSG_DONTWAIT)
+    def _take_tokens(self) -> list[Handed]:
+        tokens = bytes(self._unsent_tokens)
+        self._unsent_tokens = memoryview(b"")
+        with contextlib.suppress(BlockingIOError):
+            # The worker waits on the same open socket, which must stay a blocking one: only this call is not.
+            tokens += self._their_tokens.recv(_READ, socket.MSG_DONTWAIT)
         numbers = {number for (number,) in TOKEN.iter_unpack(tokens)}
         if not numbers:
             return []

@@ -24,11 +24,10 @@ from dagengine.events.facts import ErrorInfo
 from dagengine.executors import base
 from dagengine.executors.lua import runtime
 from dagengine.executors.lua.performer import Key, key_of, outcome_of
-from dagengine.executors.lua.process import deaths
-from dagengine.executors.lua.process.desk import Desk, Handed, Report, Verdict
-from dagengine.executors.lua.process.messages import LOG, READY, RESULT, Options
+from dagengine.executors.lua.process import deaths, pool
+from dagengine.executors.lua.process.desk import LONG, Desk, Handed, Report, Verdict
+from dagengine.executors.lua.process.messages import BEGUN, LOG, READY, RESULT, Options
 from dagengine.executors.lua.process.orders import Codes, Draft
-from dagengine.executors.lua.process.pool import Pool
 from dagengine.executors.lua.turns import Done, Turns, Waiting
 from dagengine.spec import model
 
@@ -43,15 +42,15 @@ _ENOUGH: Final = 1_000.0
 _PLENTY: Final = 4_000.0
 """The same when all workers are busy."""
 
-_LONG: Final = 2_000_000
-"""Nanoseconds after which an attempt has become a long one: nothing is left to wait behind it."""
+_FIRST_HANDED: Final = 16
+"""Attempts that one with nothing to do is handed first: it performs them while the rest is made ready for it."""
 
 _MOST_HANDED: Final = 256
 _MOST_BYTES: Final = 1 << 20
 
 Ended = tuple[base.Job, Done, base.Outcome]
 
-_error = msgspec.msgpack.Decoder(ErrorInfo).decode
+_error = msgspec.json.Decoder(ErrorInfo).decode
 
 
 class LuaProcesses:
@@ -75,13 +74,13 @@ class LuaProcesses:
     ) -> None:
         if not hasattr(os, "fork"):
             raise RuntimeError("this system cannot fork, which Lua in processes needs: choose the isolation 'thread'")
-        size = _processors() if workers is None else workers
+        size = pool.processors() if workers is None else workers
         if size < 1:
             raise ValueError(f"at least one worker is needed to run Lua, not {size}")
         self._options = Options(max_memory=max_memory, max_output=max_output, cpu=cpu)
         self._log = log
         self._clock = clock
-        self._pool = Pool(self._options, size, self)
+        self._pool = pool.Pool(self._options, size, self)
         self._codes = Codes()
         self._waiting = Turns()
         self._cancelled: set[Key] = set()
@@ -105,8 +104,8 @@ class LuaProcesses:
         else:
             self._add(jobs, done)
 
-    def cancel(self, execution: str, node: str, index: int | None, attempt: int) -> None:
-        """Stop an attempt: one that waits is not begun, one that runs is killed."""
+    def cancel(self, execution: str, node: str, index: int | None, attempt: int, *, grace: int = 0) -> None:  # noqa: ARG002 - a script cannot be asked to end
+        """Stop an attempt at once: one that waits is not begun, one that runs is killed."""
         if self._closed or not (self._waiting or any(desk.handed for desk in self._pool.desks.values())):
             return
         if not self._cancelled:
@@ -143,14 +142,14 @@ class LuaProcesses:
         self._pumping = False
         if self._closed:
             return
-        waiting, pool = self._waiting, self._pool
+        waiting, workers = self._waiting, self._pool
         while waiting:
             desk, others = self._hungriest()
             if desk is None:
-                if pool.missing:
-                    pool.grow(len(waiting))
+                if workers.missing:
+                    workers.grow(len(waiting))
                 return
-            self._hand_over(desk, _ENOUGH if others or pool.missing else _PLENTY)
+            self._hand_over(desk, _ENOUGH if others or workers.missing else _PLENTY)
             waiting.pass_on()
         self._level()
 
@@ -164,9 +163,7 @@ class LuaProcesses:
                 continue
             if not desk.handed:
                 idle += 1
-            elif (
-                desk.congested or desk.load >= _ENOUGH or len(desk.handed) >= _MOST_HANDED or now - desk.began >= _LONG
-            ):
+            elif desk.load >= _ENOUGH or len(desk.handed) >= _MOST_HANDED or desk.congested or desk.long(now):
                 continue
             if best is None or desk.load < best.load:
                 best = desk
@@ -175,10 +172,11 @@ class LuaProcesses:
     def _hand_over(self, desk: Desk, budget: float) -> None:
         waiting, handed = self._waiting, desk.handed
         max_memory = self._options.max_memory
-        draft = Draft(desk.stock, clock=self._clock, max_memory=max_memory)
         now = time.monotonic_ns()
+        draft = Draft(desk.stock, clock=self._clock, max_memory=max_memory, at=now)
         broken: list[Ended] = []
-        while waiting and desk.load < budget and len(handed) < _MOST_HANDED and draft.size < _MOST_BYTES:
+        most = _MOST_HANDED if handed else _FIRST_HANDED
+        while waiting and desk.load < budget and len(handed) < most and draft.size < _MOST_BYTES:
             job, done = waiting.pop()
             spec = job.spec
             if not isinstance(spec, model.LuaExecutor):
@@ -186,7 +184,7 @@ class LuaProcesses:
                 continue
             code = self._codes.of(spec.code)
             try:
-                number = draft.add(code, job)
+                number = draft.add(code, job, spec)
             except MemoryError:
                 message = runtime.stopped("MemoryLimit", max_memory=max_memory)
                 broken.append((job, done, outcome_of(ErrorInfo(type="MemoryLimit", message=message), 0)))
@@ -204,19 +202,19 @@ class LuaProcesses:
 
     def _level(self) -> None:
         """Nothing waits: where a worker is idle, or could be had, take back what others have too much of."""
-        pool = self._pool
-        idle = any(desk.ready and not desk.handed for desk in pool.desks.values())
-        if not idle and not pool.missing:
+        workers = self._pool
+        idle = any(desk.ready and not desk.handed for desk in workers.desks.values())
+        if not idle and not workers.missing:
             return
         laden = [
             desk
-            for desk in pool.desks.values()
+            for desk in workers.desks.values()
             if len(desk.handed) > 1 and desk.verdict is None and desk.load - desk.handed[0].cost >= _ENOUGH
         ]
         if idle:
             self._put_back([handed for desk in laden for handed in desk.take_back()])
         elif laden:
-            pool.grow(len(laden))  # once they are there, they are idle
+            workers.grow(len(laden))  # once they are there, they are idle
 
     def _put_back(self, handed: Sequence[Handed]) -> None:
         if handed:
@@ -227,29 +225,34 @@ class LuaProcesses:
 
     def reported(self, desk: Desk) -> None:
         """See `pool.Owner`."""
-        self._take(desk, desk.read())
+        reports = desk.read()
+        if desk.verdict is None:
+            self._take(desk, reports)
         if desk.over and desk.orphaned:
             self._pool.let_go(desk)
 
     def _take(self, desk: Desk, reports: Sequence[Report]) -> None:
         """Take reports in, give the worker more to do, and only then tell of them: that may take a while."""
         ended: list[Ended] = []
-        for kind, number, body, elapsed, at in reports:
-            if kind == READY:
-                desk.ready = True
-                self._pump_soon()
-            elif not desk.handed or desk.handed[0].number != number:
-                self._kill(desk, "Killed")
-                break
-            elif kind == LOG:
-                self._write(desk, body)
-            else:
-                result = body if kind == RESULT else _error(body)
-                ended.append(self._finished(desk, result, elapsed, at))
+        try:
+            for kind, number, body, elapsed, at in reports:
+                if kind == READY:
+                    desk.ready = True
+                    self._pump_soon()
+                elif desk.handed[0].number != number:
+                    raise ValueError(number)
+                elif kind == LOG:
+                    self._write(desk, body)
+                elif kind == BEGUN:
+                    desk.begun(number, at)
+                else:
+                    ended.append(self._finished(desk, body if kind == RESULT else _error(body), elapsed, at))
+        except (LookupError, ValueError):  # nothing that `worker` says: there is somebody else in it
+            self._kill(desk, "Killed")
         if ended:
             if not desk.proven:
                 self._pool.proved(desk)
-            if desk.handed:
+            if desk.handed and desk.verdict is None:
                 self._watch(desk)
             self._pump()
             self._deliver(ended)
@@ -260,7 +263,7 @@ class LuaProcesses:
         _, job, done, code, cost, _ = desk.handed.popleft()
         code.learn(elapsed)
         desk.load = desk.load - cost if desk.handed else 0.0
-        desk.previous = at
+        desk.since = min(at, time.monotonic_ns())
         desk.lines = 0
         if desk.log_error is not None:
             exc, desk.log_error = desk.log_error, None
@@ -300,7 +303,7 @@ class LuaProcesses:
     def _watch(self, desk: Desk) -> None:
         """Have the clock looked at when this worker's attempt is due to be stopped, or has become a long one."""
         began, timeout = desk.began, desk.handed[0].job.timeout
-        due = began + _LONG if len(desk.handed) > 1 else 0
+        due = began + LONG if len(desk.handed) > 1 else 0
         if timeout is not None:
             stop = began + timeout * 1_000
             due = min(due, stop) if due else stop
@@ -314,21 +317,36 @@ class LuaProcesses:
         self._timer = None
         desks = self._pool.desks
         for desk in list(desks.values()):
-            if _overdue(desk):
+            if desk.overdue and desk.has_begun():
                 self._take(desk, desk.read_all())  # it may have ended in time, unseen
-                if _overdue(desk):
+                if desk.overdue:
                     self._kill(desk, "Timeout")
-            if len(desk.handed) > 1 and time.monotonic_ns() - desk.began >= _LONG:
+            if desk.verdict is None and len(desk.handed) > 1 and desk.long(time.monotonic_ns()):
                 self._put_back(desk.take_back())
         for desk in desks.values():
             if desk.handed and desk.verdict is None:
                 self._watch(desk)
 
     def _kill(self, desk: Desk, verdict: Verdict) -> None:
-        # What the worker has not begun is taken from it first: it must not begin the next one before it dies.
+        """Stop what the worker performs. That is over now: nothing that the worker says from here on counts."""
         desk.verdict = verdict
-        self._put_back(desk.condemn())
+        # What it has not begun is taken from it first: it must not begin the next one before it dies.
+        unbegun = desk.condemn()
         self._pool.kill(desk)
+        self._put_back(unbegun)
+        self._lose(desk, None)
+
+    def _lose(self, desk: Desk, status: int | None) -> None:
+        """Tell of the attempt that went with its worker."""
+        if not desk.handed:
+            return
+        victim, *others = desk.handed
+        desk.handed.clear()
+        self._put_back(others)  # there are none: what it has not begun was taken from it
+        elapsed = (time.monotonic_ns() - max(desk.since, victim.at)) // 1_000
+        error = deaths.cause(status, verdict=desk.verdict, timeout=victim.job.timeout, cpu=self._options.cpu)
+        self._pool.proved(desk)
+        self._deliver([(victim.job, victim.done, outcome_of(error, elapsed))])
 
     def _sweep(self) -> None:
         """Do what `cancel` asked for since the last sweep."""
@@ -339,13 +357,19 @@ class LuaProcesses:
         def unwanted(job: base.Job) -> bool:
             return key_of(job) in cancelled
 
-        for desk in list(self._pool.desks.values()):
-            if desk.verdict is not None or not any(unwanted(each.job) for each in desk.handed):
-                continue
+        concerned = [
+            desk
+            for desk in self._pool.desks.values()
+            if desk.verdict is None and any(unwanted(each.job) for each in desk.handed)
+        ]
+        for desk in concerned:
             self._take(desk, desk.read_all())
-            self._put_back(desk.take_back(all=True))
-            if desk.handed and unwanted(desk.handed[0].job):
-                self._kill(desk, "Cancelled")
+        # That hands over what waits. From here on nothing is handed over until what is unwanted is out of the way.
+        for desk in self._pool.desks.values():
+            if desk.verdict is None and any(unwanted(each.job) for each in desk.handed):
+                self._put_back(desk.take_back(all=True))
+                if desk.handed and unwanted(desk.handed[0].job):
+                    self._kill(desk, "Cancelled")
         removed = self._waiting.remove(unwanted, {key[0] for key in cancelled})
         message = "the attempt was cancelled before it began"
         outcome = outcome_of(ErrorInfo(type="Cancelled", message=message), 0)
@@ -353,19 +377,12 @@ class LuaProcesses:
 
     def ended(self, desk: Desk, status: int | None) -> None:
         """See `pool.Owner`."""
-        self._take(desk, desk.read_all())
-        self._put_back(desk.condemn())
+        if desk.verdict is None:
+            self._take(desk, desk.read_all())
+            self._put_back(desk.condemn())
+            self._lose(desk, status)
         desk.close()
-        if desk.handed:
-            victim = desk.handed[0]
-            self._put_back(list(desk.handed)[1:])
-            elapsed = (time.monotonic_ns() - desk.began) // 1_000
-            outcome = outcome_of(
-                deaths.cause(status, verdict=desk.verdict, timeout=victim.job.timeout, cpu=self._options.cpu), elapsed
-            )
-            self._pool.proved(desk)
-            self._deliver([(victim.job, victim.done, outcome)])
-        elif not desk.proven:
+        if not desk.proven:
             self._pool.failed(f"a worker ended before it did anything: {deaths.how(status)}")
         self._pump_soon()
 
@@ -379,16 +396,3 @@ class LuaProcesses:
         while self._waiting:
             given_up.append(self._waiting.pop())
         self._deliver([(job, done, deaths.internal(reason)) for job, done in given_up])
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _overdue(desk: Desk) -> bool:
-    if not desk.handed or desk.verdict is not None:
-        return False
-    timeout = desk.handed[0].job.timeout
-    return timeout is not None and time.monotonic_ns() - desk.began >= timeout * 1_000

@@ -10,6 +10,8 @@ Between the engine and a worker there are two socket pairs:
 
 A worker reports the end of every attempt before it takes the next token; so the engine knows at any time which attempt
 a worker performs, even of a worker that died: the first that was handed over, has not been reported and has no token.
+An attempt without a token has begun: when it was handed over, or when the one before it ended. A worker that got no
+processor then reports when it really began. (One with nothing to do reads what a token stands for before it takes it.)
 
 The *control* socket is between the engine and the zygote: `REQUEST`s down (with the ends of the two pairs for a new
 worker), `NOTICE`s up.
@@ -23,9 +25,11 @@ from typing import Final
 import msgspec
 
 __all__ = [
+    "BEGUN",
     "BORN",
     "DIED",
     "ERROR",
+    "Extra",
     "FORK",
     "HandOff",
     "KILL",
@@ -55,6 +59,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     cpu: int
 
 
+class Extra(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What few attempts need: `key` and `execution` of the scope, its modules as a JSON object, limits in bytes."""
+
+    key: str | None = None
+    execution: Packed = None
+    modules: Packed = None
+    memory: int | None = None
+    output: int | None = None
+
+
 class Order(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One attempt, by a number of its own. `code` is what the worker has the code under; `now` is in microseconds."""
 
@@ -67,12 +81,14 @@ class Order(msgspec.Struct, frozen=True, gc=False, array_like=True):
     index: int | None = None
     seed: int = 0
     now: int = 0
+    extra: Extra | None = None
 
 
 class HandOff(msgspec.Struct, gc=False, array_like=True):
     """Attempts for one worker, and the code and values that they are the first to need.
 
-    Both are named by numbers; those in `forgotten_codes` and `forgotten_values` are not used again.
+    Both are named by numbers; those in `forgotten_codes` and `forgotten_values` are not used again. `at` is when it was
+    handed over (monotonic, ns).
     """
 
     orders: list[Order]
@@ -80,6 +96,7 @@ class HandOff(msgspec.Struct, gc=False, array_like=True):
     values: dict[int, bytes]
     forgotten_codes: list[int]
     forgotten_values: list[int]
+    at: int
 
 
 LENGTH: Final = struct.Struct("<I")
@@ -92,8 +109,9 @@ REPORT: Final = struct.Struct("<BIIQQ")
 """Before the body of a report: kind, number of the attempt, length of the body, microseconds that the attempt took, and
 when it ended (monotonic, ns)."""
 
-READY, RESULT, ERROR, LOG = range(4)
-"""Kinds of reports. The body of a result is JSON, of an error `ErrorInfo`, of a log line its level's digit and text."""
+READY, RESULT, ERROR, LOG, BEGUN = range(5)
+"""Kinds of reports. The body of a result is JSON, of an error `ErrorInfo` as JSON, of a log line its level's digit
+and text. `BEGUN` tells of an attempt that began late, in the place of when it ended."""
 
 REQUEST: Final = struct.Struct("<BI")
 """To the zygote: kind, number of the worker."""
@@ -103,5 +121,5 @@ FORK, KILL = range(2)
 NOTICE: Final = struct.Struct("<BIi")
 """From the zygote: kind, number of the worker, and its process id, its wait status, or an errno."""
 
-BORN, DIED, STILLBORN = range(1, 4)
-"""Kinds of notices; READY (0) says that the zygote itself is there."""
+BORN, DIED, STILLBORN = range(3)
+"""Kinds of notices."""

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from dagengine.errors import ExecutorError
-from dagengine.executors.lua.process.messages import BORN, DIED, FORK, KILL, NOTICE, READY, REQUEST, Options
+from dagengine.executors.lua.process.messages import BORN, DIED, FORK, KILL, NOTICE, REQUEST, STILLBORN, Options
 
 __all__ = ["Family", "Nursery"]
 
@@ -54,7 +54,6 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._received = b""
-        self._ready = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gone: asyncio.Event | None = None
 
@@ -71,30 +70,27 @@ class Nursery:
         finally:
             theirs.close()
         ours.setblocking(False)
-        self._control, self._received, self._ready = ours, b"", False
+        self._control, self._received = ours, b""
         self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(ours, self._read)
 
     def fork(self, number: int, channel: socket.socket, tokens: socket.socket) -> None:
-        """Ask for a worker that has the ends `channel` and `tokens`. Raises ExecutorError when it cannot be asked."""
+        """Ask for a worker that has the ends `channel` and `tokens`. Raises ExecutorError when nobody can be asked."""
         self.start()
         self._ask(FORK, number, [channel.fileno(), tokens.fileno()])
 
     def kill(self, number: int) -> None:
         """Ask for the death of a worker; `Family.died` tells when it has come."""
-        if self._control is not None:
-            self._ask(KILL, number, [])
+        self._ask(KILL, number, [])
 
     async def close(self) -> None:
         """End the zygote, and with it all workers; they are gone afterwards."""
-        control, process, gone = self._control, self._process, self._gone
-        if control is None or process is None or gone is None:
+        control, gone = self._control, self._gone
+        if control is None or gone is None:
             return
-        if self._ready:
-            control.shutdown(socket.SHUT_WR)
-        else:
-            process.kill()  # it has no workers yet
+        with contextlib.suppress(OSError):  # it has ended already
+            control.shutdown(socket.SHUT_WR)  # it has workers perhaps, though it has told of none: it must end them
         try:
             await asyncio.wait_for(gone.wait(), _LAST_MOMENT)
         except TimeoutError:
@@ -116,16 +112,14 @@ class Nursery:
         )
 
     def _ask(self, kind: int, number: int, fds: list[int]) -> None:
-        control = self._control
-        if control is None:
-            raise ExecutorError("the process that Lua workers come from is gone")
+        if self._control is None:
+            return
         try:
-            socket.send_fds(control, [REQUEST.pack(kind, number)], fds)
-        except OSError as exc:
-            # Gone, or so stuck that it reads nothing: either way its end is told through `_read`.
+            socket.send_fds(self._control, [REQUEST.pack(kind, number)], fds)
+        except OSError:
+            # Gone, or so stuck that it reads nothing: either way its end is told through `_read`, and how it came.
             if self._process is not None:
                 self._process.kill()
-            raise ExecutorError(f"the process that Lua workers come from cannot be reached: {exc}") from exc
 
     def _read(self) -> None:
         control = self._control
@@ -152,9 +146,7 @@ class Nursery:
             self._family.born(number, value)
         elif kind == DIED:
             self._family.died(number, value)
-        elif kind == READY:
-            self._ready = True
-        else:
+        elif kind == STILLBORN:
             self._family.stillborn(number, OSError(value, os.strerror(value)))
 
     def _bury(self) -> str:

@@ -5,6 +5,7 @@ Used by `executor`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -13,7 +14,8 @@ from dagengine.clock import Clock
 from dagengine.executors import base
 from dagengine.executors.lua.cache import Generations
 from dagengine.executors.lua.chunk import Reads, reads
-from dagengine.executors.lua.process.messages import HandOff, Order
+from dagengine.executors.lua.process.messages import Extra, HandOff, Order
+from dagengine.spec.model import LuaExecutor
 
 __all__ = ["Code", "Codes", "Draft", "Stock"]
 
@@ -26,7 +28,9 @@ UNKNOWN_COST: Final = 1_000.0
 _CODES: Final = 4096
 _CODE_BYTES: Final = 4 << 20
 _VALUE_BYTES: Final = 8 << 20
-_LEARNING: Final = 0.25
+_FALLING: Final = 0.5
+_RISING: Final = 0.2
+_OUTLIER: Final = 3.0
 _ORDERS: Final = 1 << 32
 
 _json = msgspec.json.Encoder().encode
@@ -35,19 +39,26 @@ _json = msgspec.json.Encoder().encode
 class Code:
     """A piece of code: what it reads, and what an attempt at it has cost lately, in microseconds."""
 
-    __slots__ = ("cost", "reads", "text")
+    __slots__ = ("cost", "rare", "reads", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.reads: Reads = reads([text])
+        self.rare = self.reads.key or self.reads.execution or self.reads.modules
         self.cost = UNKNOWN_COST
 
     def learn(self, elapsed: int) -> None:
-        """Take in that an attempt took `elapsed` microseconds."""
+        """Take in that an attempt took `elapsed` microseconds.
+
+        Once is not a rule: on a busy machine a short attempt takes long now and then, because another process had the
+        processor. So costs are quick to fall and slow to rise.
+        """
         if self.cost == UNKNOWN_COST:
             self.cost = elapsed + 1.0
+        elif elapsed < self.cost:
+            self.cost += (elapsed + 1.0 - self.cost) * _FALLING
         else:
-            self.cost += (elapsed + 1.0 - self.cost) * _LEARNING
+            self.cost += (min(elapsed, _OUTLIER * self.cost) + 1.0 - self.cost) * _RISING
 
 
 class Codes:
@@ -77,18 +88,23 @@ class Stock:
 
 
 class Draft:
-    """A hand-off in the making, for the worker that has `stock`. `size` counts the bytes of what is new to it."""
+    """A hand-off in the making, for the worker that has `stock`. `size` counts the bytes of what is new to it.
 
-    def __init__(self, stock: Stock, *, clock: Clock, max_memory: int) -> None:
+    `at` is when it is handed over (monotonic, ns).
+    """
+
+    def __init__(self, stock: Stock, *, clock: Clock, max_memory: int, at: int) -> None:
         self._stock = stock
         self._clock = clock
         self._max_memory = max_memory
         self._read = 0
+        self._modules: Mapping[str, str] | None = None
+        self._modules_encoded = b""
         self.size = 0
-        self.handed = HandOff([], {}, {}, stock.codes.rotate(), stock.values.rotate())
+        self.handed = HandOff([], {}, {}, stock.codes.rotate(), stock.values.rotate(), at)
 
-    def add(self, code: Code, job: base.Job) -> int:
-        """Append the order for `job`: its number.
+    def add(self, code: Code, job: base.Job, spec: LuaExecutor) -> int:
+        """Append the order for `job`, whose `spec` has the code `code`: its number.
 
         Raises ValueError or TypeError when its scope cannot be sent, MemoryError when no script could hold it.
         """
@@ -98,11 +114,16 @@ class Draft:
         if known is None:
             known = self._new_code(code.text)
         number = (stock.last_order + 1) % _ORDERS
-        self.handed.orders.append(Order(number, known) if needs.nothing else self._order(number, known, needs, job))
+        extra = self._extra(needs, job, spec) if code.rare or spec.memory or spec.output else None
+        if needs.nothing:
+            order = Order(number, known) if extra is None else Order(number, known, extra=extra)
+        else:
+            order = self._order(number, known, needs, job, extra)
+        self.handed.orders.append(order)
         stock.last_order = number
         return number
 
-    def _order(self, number: int, code: int, needs: Reads, job: base.Job) -> Order:
+    def _order(self, number: int, code: int, needs: Reads, job: base.Job, extra: Extra | None) -> Order:
         scope = job.scope
         return Order(
             number,
@@ -114,7 +135,24 @@ class Draft:
             scope.index,
             job.seed if needs.randomness else 0,
             self._clock.now() if needs.time else 0,
+            extra,
         )
+
+    def _extra(self, needs: Reads, job: base.Job, spec: LuaExecutor) -> Extra:
+        scope = job.scope
+        conclusion, modules = scope.conclusion, scope.modules
+        return Extra(
+            scope.key if needs.key else None,
+            self._packed(conclusion) if needs.execution and conclusion is not None else None,
+            self._packed(self._encoded(modules)) if needs.modules and modules else None,
+            spec.memory,
+            spec.output,
+        )
+
+    def _encoded(self, modules: Mapping[str, str]) -> bytes:
+        if self._modules is not modules:
+            self._modules, self._modules_encoded = modules, _json(modules)
+        return self._modules_encoded
 
     def _nodes(self, ids: tuple[str, ...] | None, results: base.Results) -> dict[str, bytes | int] | None:
         if ids is None:

@@ -16,13 +16,23 @@ from dagengine.executors.lua.process.desk import Desk
 from dagengine.executors.lua.process.messages import Options
 from dagengine.executors.lua.process.nursery import Nursery
 
-__all__ = ["Owner", "Pool"]
+__all__ = ["Owner", "Pool", "processors"]
 
 MOST_FAILURES: Final = 5
 """How often in a row workers may fail before they have done anything, until what waits for them is given up."""
 
+_AT_ONCE: Final = 16
+"""How many workers are asked for before the first of them is ready: more requests than a socket holds would be lost."""
+
 _FIRST_REST: Final = 0.05
 _LONGEST_REST: Final = 5.0
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Owner(Protocol):
@@ -57,7 +67,10 @@ class Pool:
     @property
     def missing(self) -> int:
         """How many workers more there may be, now."""
-        return 0 if self._rest is not None else self._size - len(self.desks)
+        free = self._size - len(self.desks)
+        if self._rest is not None or not free:
+            return 0
+        return min(free, _AT_ONCE - sum(not desk.ready for desk in self.desks.values()))
 
     def start(self) -> None:
         """Begin to start the process that workers come from, before there is work."""
@@ -80,8 +93,7 @@ class Pool:
 
     def kill(self, desk: Desk) -> None:
         """Kill a worker; `Owner.ended` tells when it is dead."""
-        with contextlib.suppress(ExecutorError):  # the nursery is lost: so is the worker
-            self._nursery.kill(desk.number)
+        self._nursery.kill(desk.number)
 
     def proved(self, desk: Desk) -> None:
         """A worker has ended an attempt."""
@@ -137,6 +149,7 @@ class Pool:
         """See `Family`."""
         if self._closed:
             return
+        self.failed(f"the process that workers are forked from has ended ({reason})")
         for desk in list(self.desks.values()):
             desk.orphaned = True
             if desk.pid:
@@ -145,7 +158,6 @@ class Pool:
                     os.kill(desk.pid, signal.SIGKILL)
             if desk.over:
                 self.let_go(desk)
-        self.failed(f"the process that workers are forked from has ended ({reason})")
 
     def _rested(self) -> None:
         self._rest = None

@@ -28,7 +28,6 @@ from dagengine.executors.lua.process.messages import (
     DIED,
     FORK,
     NOTICE,
-    READY,
     REQUEST,
     STILLBORN,
     Options,
@@ -64,7 +63,6 @@ class Zygote:
         poll.register(self._control, select.POLLIN)
         poll.register(self._awake, select.POLLIN)
         try:
-            self._tell(READY, 0, os.getpid())
             while True:
                 ready = {fd for fd, _ in poll.poll()}
                 if self._awake.fileno() in ready:
