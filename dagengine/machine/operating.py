@@ -5,7 +5,7 @@ What cannot be done leads to `CommandRefused`, whose words say why and what else
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 import msgspec
 from msgspec import UNSET
@@ -28,10 +28,14 @@ from dagengine.machine.phases import FINAL, Outcome, Phase
 if TYPE_CHECKING:
     from dagengine.machine.machine import Machine
 
-__all__ = ["operate"]
+__all__ = ["MOST_SIGNALS", "operate"]
 
 _PENDING = Phase.PENDING
 _UNDER_WAY = (Phase.RUNNING, Phase.BACKOFF, Phase.WAITING)
+
+
+MOST_SIGNALS: Final = 1_000
+"""Signals of one name that are kept for nodes that do not wait yet."""
 
 
 class _Refused(Exception):  # noqa: N818 - it never leaves this module
@@ -231,6 +235,8 @@ def _signal(machine: Machine, operation: Signal, asked: _Asked) -> None:
     if operation.name not in names and not any("{{" in name for name in names):
         raise _Refused(f"no node waits for a signal '{operation.name}'; there are: {', '.join(sorted(names))}")
     _value(operation.payload, "what comes with a signal")
+    if len(machine.state.signals.get(operation.name, ())) >= MOST_SIGNALS:
+        raise _Refused(f"{MOST_SIGNALS:,} signals '{operation.name}' are kept already, and nobody has taken them")
     machine.record(facts.Signalled(at=asked.at, name=operation.name, payload=operation.payload, **asked.by()))
     waits.match_signals(machine, operation.name, asked.at)
 
