@@ -22,7 +22,7 @@ from dagengine.driver.driver import Driver
 from dagengine.driver.local_gate import LocalGate
 from dagengine.driver.results import KnownResults, RememberedResults
 from dagengine.equipment import Equipment, LuaIsolation, LuaOptions, PythonOptions
-from dagengine.errors import DAGEngineError, ExecutionFailed, ExecutorError
+from dagengine.errors import DAGEngineError, ExecutionFailed, ExecutorError, InputError
 from dagengine.events.facts import Fact
 from dagengine.executors.base import LogLine, LogSink
 from dagengine.executors.lua.aside import EvaluatorAside
@@ -171,7 +171,10 @@ class DAGEngine:
         undeclared = self._gate.missing(document.pools)
         return [
             *self._equipment.missing(document),
-            *(f"it needs the pool '{pool}', which nobody has declared (ENGINE_POOLS, POOLS)" for pool in undeclared),
+            *(
+                f"it needs the pool '{pool}', which nobody has declared (ENGINE_POOLS, POOLS, DAGEngine(pools=…))"
+                for pool in undeclared
+            ),
         ]
 
     def open(
@@ -278,10 +281,7 @@ class DAGEngine:
         if driver is None:
             raise ExecutorError(f"no execution named {execution} is running here")
         if isinstance(operation, Signal):
-            for node in driver.state.graph.nodes:
-                signal = None if node.wait is None else node.wait.signal
-                if signal is not None and signal.payload and signal.name == operation.name:
-                    check_payload(signal.payload, orjson.loads(bytes(operation.payload)))
+            _check_signal(operation, driver.state.graph)
         driver.operate(operation, command=command)
 
     def run_sync(self, workflow: Source, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -320,6 +320,24 @@ class DAGEngine:
         sink = self._logs.get(line.execution, self._log)
         if sink is not None:
             sink(line)
+
+
+def _check_signal(operation: Signal, graph: Graph) -> None:
+    """Raise InputError when the payload of a signal fits none of the nodes that could take it."""
+    payload = orjson.loads(bytes(operation.payload))
+    misfit: InputError | None = None
+    for node in graph.nodes:
+        signal = None if node.wait is None else node.wait.signal
+        if signal is None or not (signal.name == operation.name or "{{" in signal.name):
+            continue
+        try:
+            check_payload(signal.payload, payload)
+        except InputError as error:
+            misfit = error
+        else:
+            return
+    if misfit is not None:
+        raise misfit
 
 
 async def _cancel_when(event: asyncio.Event, driver: Driver) -> None:

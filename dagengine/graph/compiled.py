@@ -72,8 +72,6 @@ class Graph:
     """Nodes that nothing depends on, but for those of `on_exit`."""
     main: int
     """How many nodes there are without those of `on_exit`, whose positions begin here."""
-    exit_sources: tuple[int, ...]
-    """Nodes of `on_exit` without dependencies."""
     caches: bool
     """Whether any node has a `cache`."""
     signals: frozenset[str]
@@ -144,7 +142,7 @@ class Graph:
     def topological(self) -> Iterator[int]:
         """Positions, each after all it depends on (Kahn 1962)."""
         waiting = [len(node.dependencies) for node in self.nodes]
-        ready = [*self.sources, *self.exit_sources]
+        ready = [position for position, count in enumerate(waiting) if not count]
         for position in ready:
             yield position
             for dependent in self.nodes[position].dependents:
@@ -179,7 +177,6 @@ def compile_document(document: Document) -> Graph:
         tuple(plan.position for plan in plans[:main] if not plan.dependencies),
         tuple(plan.position for plan in plans[:main] if not plan.dependents),
         main,
-        tuple(plan.position for plan in plans[main:] if not plan.dependencies),
         any(plan.cache is not None for plan in plans),
         frozenset(plan.wait.signal.name for plan in plans if plan.wait is not None and plan.wait.signal is not None),
     )

@@ -51,6 +51,21 @@ async def test_signals_and_decisions_reach_what_runs() -> None:
     assert refused == ["'bob' may not decide about 'ok'; these may: ada"]
 
 
+async def test_a_signal_needs_to_fit_one_of_the_nodes_that_could_take_it() -> None:
+    number = {"type": "wait", "signal": {"name": "go", "payload": {"type": "integer"}}}
+    text = {"type": "wait", "signal": {"name": "go", "payload": {"type": "string"}}}
+    nodes = [{"id": "number", "executor": number}, {"id": "text", "executor": text}]
+    document = {"metadata": {"id": "w", "version": "1.0.0"}, "spec": {"nodes": nodes}}
+    async with DAGEngine() as engine:
+        running = asyncio.ensure_future(engine.run(document, execution="e-1"))
+        await asyncio.sleep(0)
+        with pytest.raises(InputError, match="payload"):
+            engine.operate("e-1", Signal(name="go", payload=Raw(b"[]")))
+        engine.operate("e-1", Signal(name="go", payload=Raw(b"7")))
+        engine.operate("e-1", Signal(name="go", payload=Raw(b'"seven"')))
+        assert await asyncio.wait_for(running, 10) == {"number": 7, "text": "seven"}
+
+
 async def test_an_execution_that_there_is_not() -> None:
     async with DAGEngine() as engine:
         with pytest.raises(ExecutorError, match="no execution named e-9 is running here"):
