@@ -129,7 +129,7 @@ class Network:
         if self._policy.proxy != FROM_ENVIRONMENT:
             return self._policy.proxy
         # typeshed leaves it out; `proxy_bypass` would ask the settings of a desktop, too
-        if urllib.request.proxy_bypass_environment(url.host):  # type: ignore[attr-defined]  # documented nowhere, typed neither
+        if urllib.request.proxy_bypass_environment(url.host):  # type: ignore[attr-defined]
             return ""
         named = urllib.request.getproxies_environment()
         return named.get(url.scheme) or named.get("all") or ""
