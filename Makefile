@@ -8,13 +8,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := dagengine orchestrator
 
-.PHONY: run dev test lint bench proto docs clean
+.PHONY: run dev test test-sim test-chaos lint bench proto docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run     run the main example on an orchestrator and two engines, print its report"
 	@echo "make dev     orchestrator and engines until Ctrl-C"
 	@echo "make test    run the tests"
+	@echo "make test-sim     live through 10,000 simulated worlds in which everything breaks (SEEDS=first:end)"
+	@echo "make test-chaos   kill processes for 200 rounds over each store (ROUNDS=n, SEED=n)"
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make bench   measure, and print a table"
 	@echo "make proto   generate the wire code again (must change nothing)"
@@ -41,6 +43,12 @@ dev: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
 	@$(BIN)/python -m pytest -m alone
+
+test-sim: $(VENV)/.ready-dev
+	@$(BIN)/python tests/simulation/run.py --seeds $(or $(SEEDS),0:10000) --jobs 2
+
+test-chaos: $(VENV)/.ready-dev
+	@CHAOS_ROUNDS=$(or $(ROUNDS),200) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -q -s -m chaos tests/chaos
 
 lint: $(VENV)/.ready-dev
 	@$(BIN)/ruff check .

@@ -14,7 +14,19 @@ from pathlib import Path
 
 from benchmarks import figure
 
-MODULES = ("machine", "memory", "lua_call", "lua_process", "sessions", "store", "rest")
+MODULES = (
+    "machine",
+    "memory",
+    "lua_call",
+    "lua_process",
+    "sessions",
+    "store",
+    "durable",
+    "recovery",
+    "waiting",
+    "shared_value",
+    "rest",
+)
 HERE = Path(__file__).parent
 
 

@@ -1,7 +1,8 @@
 """Executions of a three-node workflow through REST: how many a second, and how long each takes.
 
-Everything is real: an orchestrator process with its SQLite store in a file (every fact is synced to disk), two engine
-processes, and a process of its own that plays the clients. Each request starts an execution and waits for its outputs.
+Everything is real: an orchestrator process with its store in a SQLite file, then in a PostgreSQL server (every fact is
+synced to disk), two engine processes, and a process of its own that plays the clients. Each request starts an execution
+and waits for its outputs.
 
 - closed loop: 32 connections, each sends its next request when it has its answer; gives executions/s
 - open loop: requests at half that rate, whether or not the ones before are answered, on as many connections as it
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks import figure
+from benchmarks import figure, postgres
 from benchmarks.figure import Figure
 from orchestrator.cli.cluster import Cluster
 from orchestrator.client.client import Client
@@ -64,10 +65,17 @@ OUTPUTS = {"total": 212}
 
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Executions per second, then milliseconds."""
-    closed, opened = asyncio.run(_measure(rounds=1 if quick else 3, seconds=1.0 if quick else 6.0))
+    rounds, seconds = (1, 1.0) if quick else (3, 6.0)
+    yield from _told("REST, SQLite", *asyncio.run(_measure(None, rounds=rounds, seconds=seconds)))
+    with postgres.database() as url:
+        measured = asyncio.run(_measure(url, rounds=rounds, seconds=seconds))
+    yield from _told("REST, PostgreSQL", *measured)
+
+
+def _told(benchmark: str, closed: list[Load], opened: list[Load]) -> Iterator[Figure]:
     yield figure.of(
         [load.rate for load in closed],
-        benchmark="REST, 2 engines",
+        benchmark=benchmark,
         measure=f"closed loop, {CONNECTIONS} connections",
         unit="executions/s",
         more_is_better=True,
@@ -77,14 +85,14 @@ def figures(*, quick: bool) -> Iterator[Figure]:
         for share, goal in ((50, ""), (99, "< 250")):
             yield figure.of(
                 [load.percentile(share) for load in loads],
-                benchmark="REST, 2 engines",
+                benchmark=benchmark,
                 measure=f"{name} loop, {at}, p{share}",
                 unit="ms",
                 goal=goal,
             )
     yield figure.of(
         [load.rate for load in opened],
-        benchmark="REST, 2 engines",
+        benchmark=benchmark,
         measure="open loop, half load",
         unit="executions/s",
         more_is_better=True,
@@ -106,9 +114,12 @@ class Load:
         return statistics.quantiles(self.milliseconds, n=100, method="inclusive")[share - 1]
 
 
-async def _measure(*, rounds: int, seconds: float) -> tuple[list[Load], list[Load]]:
+async def _measure(url: str | None, *, rounds: int, seconds: float) -> tuple[list[Load], list[Load]]:
     closed, opened = [], []
-    async with Cluster(engines=ENGINES) as cluster, Client(cluster.url, token=cluster.token) as client:
+    async with (
+        Cluster(engines=ENGINES, database_url=url) as cluster,
+        Client(cluster.url, token=cluster.token) as client,
+    ):
         await client.apply(WORKFLOW)
         await _load(cluster, seconds=min(1.0, seconds), rate=0.0)  # opens, compiles and warms everything
         for _ in range(rounds):

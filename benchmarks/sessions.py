@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ import structlog
 import uvloop
 
 from benchmarks import figure
+from dagengine.clock import SystemClock
+from dagengine.driver.local_gate import LocalGate
 from dagengine.events.facts import ExecutionCancelled, Fact, NodeStarted, NodeSucceeded
 from dagengine.journal.base import Journal
+from dagengine.machine.operations import Operation
 from dagengine.server.host import Host
 from dagengine.server.service import EngineServer
 from dagengine.spec.model import Document
@@ -56,8 +59,25 @@ class FloodRun:
     def resume(self, _facts: Sequence[Fact]) -> None:
         raise NotImplementedError("this benchmark cuts no connection")
 
-    def cancel(self, **_wish: str) -> None:
-        raise NotImplementedError("this benchmark cancels nothing")
+    def operate(self, _operation: Operation, **_options: str) -> None:
+        raise NotImplementedError("this benchmark asks for nothing")
+
+    @property
+    def only_waits(self) -> bool:
+        return False
+
+    @property
+    def wake_at(self) -> int | None:
+        return None
+
+    def on_rest(self, _callback: Callable[[], None]) -> None:
+        """It never rests."""
+
+    def lose_contact(self) -> None:
+        raise NotImplementedError("this benchmark cuts no connection")
+
+    def regain_contact(self) -> None:
+        """It has never lost it."""
 
     def stop(self) -> None:
         if not self._finished.done():
@@ -94,6 +114,7 @@ class FloodEngine:
 
     def __init__(self, number: int) -> None:
         self._number = number
+        self.gate = LocalGate({}, SystemClock())
 
     def missing(self, _document: Document) -> Sequence[str]:
         return ()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "elapsed"]
 
 
 class Clock(Protocol):
@@ -21,6 +21,12 @@ class Clock(Protocol):
 
     async def sleep_until(self, at: int) -> None:
         """Return when `now()` has reached `at`."""
+
+
+def elapsed() -> int:
+    """Nanoseconds since some moment, whatever anybody does to the wall clock; also those in which the machine slept."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)  # Linux, whose monotonic clock sleeps with the machine
+    return time.monotonic_ns() if boot is None else time.clock_gettime_ns(boot)
 
 
 class SystemClock:

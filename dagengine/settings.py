@@ -7,6 +7,7 @@ does the reading.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from dagengine.admission import declaration
 from dagengine.executors.http import guard, policy
 from dagengine.executors.python import allowed
 from dagengine.executors.shell import limits
+from dagengine.journal.session import Budget
+from dagengine.journal.spool import Spool
 
 __all__ = ["EngineSettings", "load"]
 
@@ -250,6 +253,37 @@ class _Secrets(BaseModel):
     )
 
 
+class _Buffers(BaseModel):
+    """Where facts wait until an orchestrator has committed them, when it is slow or cannot be reached.
+
+    They wait in memory first. When they take more than there is for them, the engine begins no new work, and what its
+    executions still make goes to a temporary file without a name. Nothing is dropped: facts for which there is no room
+    in the file stay in memory.
+    """
+
+    engine_buffer: int = Field(default=64, ge=1, le=65_536, description="MiB of memory for facts that wait.")
+    engine_spool: int = Field(
+        default=1024, ge=0, le=1_048_576, description="MiB of the temporary file; 0: there is none."
+    )
+    engine_spool_dir: Path | None = Field(
+        default=None,
+        description="Directory of the temporary file, on a disk rather than in memory. Default: that of the system "
+        "(TMPDIR, or /tmp).",
+    )
+
+    @field_validator("engine_spool_dir")
+    @classmethod
+    def _writable(cls, directory: Path | None) -> Path | None:
+        if directory is not None and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
+            raise ValueError(f"{directory} is no directory that this user may write to")
+        return directory
+
+    def budget(self) -> Budget:
+        """What unacknowledged facts may take."""
+        spool = Spool(self.engine_spool << 20, self.engine_spool_dir) if self.engine_spool else None
+        return Budget(self.engine_buffer << 20, spool=spool)
+
+
 class _Listening(BaseModel):
     """Where orchestrators find the engine."""
 
@@ -282,7 +316,7 @@ class _Logging(BaseModel):
     )
 
 
-class EngineSettings(_Work, _Lua, _Shell, _HTTP, _Secrets, _Listening, _Security, _Logging):
+class EngineSettings(_Work, _Lua, _Shell, _HTTP, _Secrets, _Buffers, _Listening, _Security, _Logging):
     """All settings of `dag-engine`. The environment variable of a field is its name in capitals.
 
     Made by `load`; making one directly reads no environment.

@@ -17,40 +17,39 @@ import contextlib
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import metadata as distribution
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import SecretStr
 
-from dagengine.admission.declaration import Declared
 from dagengine.app import DAGEngine
-from dagengine.clock import Clock, SystemClock
+from dagengine.clock import Clock, SystemClock, elapsed
 from dagengine.errors import Problem, SettingsError
 from dagengine.executors.lua.check import check as check_lua
 from dagengine.server import security
-from dagengine.server.host import Host
 from dagengine.spec.builder import Workflow
 from dagengine.spec.model import Document
+from dagengine.wire import limits
 from orchestrator import defaults
+from orchestrator.blobs.in_store import InStore
 from orchestrator.discovery.base import Discovery
-from orchestrator.discovery.in_process import InProcessDiscovery
 from orchestrator.discovery.static import StaticDiscovery, parse_addresses
 from orchestrator.dispatcher.dispatcher import Dispatcher
-from orchestrator.dispatcher.placement import Strategy
-from orchestrator.errors import Conflict, NotFound
 from orchestrator.evaluation import Expressions
+from orchestrator.local_engines import LocalEngines
 from orchestrator.monitor.counts import Levels
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.monitor.requests import CountRequests
+from orchestrator.options import Options
 from orchestrator.registry.registry import Registry
+from orchestrator.retention.policy import Kept
+from orchestrator.retention.purger import Purger
 from orchestrator.service import Service
-from orchestrator.store.base import Store, Version
-from orchestrator.store.sqlite import SQLiteStore
+from orchestrator.singletons import Singletons
+from orchestrator.store import opening
+from orchestrator.store.base import Store, Topic, Version
 from orchestrator.supervision import Supervisor
 from orchestrator.transport.base import Transport
-from orchestrator.transport.grpc_link import TLS, GrpcTransport
+from orchestrator.transport.grpc_link import GrpcTransport
 from orchestrator.transport.in_process import InProcessTransport
 from orchestrator.transport.session import Identity
 from orchestrator.triggers import cron, http
@@ -67,35 +66,12 @@ EMBEDDED_CAPACITY = 100
 """Executions that an engine in this process runs at a time, unless it is registered with another number."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How an orchestrator behaves; every default is one to live with.
-
-    `engine_lost_after`, `trigger_wait` and `cron_catch_up` are in seconds, `max_body` in bytes; `queue_limit` counts
-    executions that wait for an engine. `pools` are those over the whole system: `{"db": Declared(10)}`, or as
-    `dagengine.admission.declaration.parse` reads them. `token` is what engines, and users of the REST interface, must
-    know. `tls` is for sessions. `name` is how engines log this orchestrator; without one it is a random id.
-    """
-
-    name: str = ""
-
-    strategy: Strategy = "consistent-hash"
-    queue_limit: int = defaults.QUEUE_LIMIT
-    engine_lost_after: float = defaults.ENGINE_LOST_AFTER
-    pools: Mapping[str, Declared] = field(default_factory=dict)
-    trigger_wait: float = defaults.TRIGGER_WAIT
-    cron_catch_up: float = defaults.CRON_CATCH_UP
-    max_body: int = defaults.MAX_BODY
-    token: SecretStr | None = None
-    tls: TLS | None = None
-    allowed_hosts: tuple[str, ...] = field(default=())
-
-
 class Orchestrator(Service):
     """Keeps workflows, finds engines, runs executions. Use it as a context manager.
 
-    `database_url` is `sqlite:///file.db`, or `sqlite://` for a store that is gone with the process. `engines` are
-    addresses, `host:port`, of engine processes; engines in this process are added with `register_engine`.
+    `database_url` is `sqlite:///file.db`, or `sqlite://` for a store that is gone with the process, or
+    `postgresql://user:password@host/database` for one that several orchestrators share. `engines` are addresses,
+    `host:port`, of engine processes; engines in this process are added with `register_engine`.
     """
 
     def __init__(
@@ -110,7 +86,7 @@ class Orchestrator(Service):
         _log_to_standard_logging()
         self.options = options or Options()
         self.monitor = monitor or Monitor()
-        self._store: Store = SQLiteStore(database_url)
+        self._store: Store = opening.make(database_url)
         self._clock = clock or SystemClock()
         self._table = http.HTTPTriggerTable()
         self._registry = Registry(
@@ -121,15 +97,21 @@ class Orchestrator(Service):
         )
         self._expressions = Expressions()
         self._supervisor = Supervisor()
+        self._blobs = InStore(self._store)
         self._dispatcher = Dispatcher(
             self._store,
+            self._blobs,
             clock=self._clock,
+            steady=clock or SystemClock(wall=elapsed, monotonic=elapsed),
             monitor=self.monitor,
             strategy=self.options.strategy,
             queue_limit=self.options.queue_limit,
             engine_lost_after=self.options.engine_lost_after,
             pools=self.options.pools,
             supervisor=self._supervisor,
+            name=self.options.name,
+            lease=self.options.replica_lease,
+            led=lambda leads: self._singletons.lead(leads),
         )
         self._cron = cron.CronService(
             self._start_occurrence,
@@ -138,21 +120,32 @@ class Orchestrator(Service):
             monitor=self.monitor,
             window=round(self.options.cron_catch_up * 1e6),
         )
+        self._purger = Purger(
+            self._store,
+            self._registry,
+            self._clock,
+            defaults=Kept(
+                ttl=_microseconds(self.options.retention_ttl),
+                keep=self.options.retention_keep,
+                log_ttl=_microseconds(self.options.retention_log_ttl),
+            ),
+            monitor=self.monitor,
+        )
+        self._singletons = Singletons({"cron": self._cron.run, "purge": self._purger.run}, self._supervisor)
         self._static = StaticDiscovery(parse_addresses(",".join(engines)))
-        self._local = InProcessDiscovery()
-        self._hosts: dict[str, tuple[Host, DAGEngine]] = {}
-        self._functions: dict[str, Callable[..., Any]] = {}
-        """The Python functions of the workflows that were registered from code."""
+        self._local = LocalEngines()
         self._transports: dict[str, Transport] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._opened = False
         self.monitor.attach(self._levels)
         super().__init__(
             store=self._store,
+            blobs=self._blobs,
             registry=self._registry,
             dispatcher=self._dispatcher,
             clock=self._clock,
             evaluate=self._expressions.evaluate,
+            purger=self._purger,
         )
 
     # --- life ---
@@ -169,10 +162,12 @@ class Orchestrator(Service):
             )
             # An engine in this process needs no proof: who can register one is in this process already.
             local = InProcessTransport(Identity(orchestrator=identity.orchestrator, incarnation=identity.incarnation))
-            for name, (host, _) in self._hosts.items():
-                local.register(name, host.session)
-            self._transports = {"in-process": local, "grpc": GrpcTransport(identity, tls=self.options.tls)}
-            self._local_transport = local
+            self._local.open(local)
+            # Engines report several times within the time after which they are lost: such a silence is a loss, too.
+            silence = min(limits.SILENCE_SECONDS, self.options.engine_lost_after)
+            grpc = GrpcTransport(identity, tls=self.options.tls, silence=silence)
+            self._transports = {"in-process": local, "grpc": grpc}
+            self._store.listen(self._heard)
             await self._dispatcher.open()
             await self._registry.refresh()
         except BaseException:
@@ -181,24 +176,26 @@ class Orchestrator(Service):
             raise
         for name, work in (
             ("static discovery", self._follow(self._static)),
-            ("in-process discovery", self._follow(self._local)),
-            ("cron", self._cron.run()),
+            ("in-process discovery", self._follow(self._local.discovery)),
+            ("singletons", self._singletons.run()),
+            ("registry", self._registry.follow(shared=lambda: self._dispatcher.shared)),
         ):
             self._tasks.append(self._supervisor.start(work, name=name))
         self._opened = True
 
     async def close(self) -> None:
-        """Stop, in order: no new starts, no sessions, then the store. Engines in this process are closed, too."""
+        """Stop, in order: no new starts, no sessions, then the store: others may go on with what was owned here.
+
+        Engines in this process are closed, too.
+        """
         self._opened = False
         for task in self._tasks:
             self._supervisor.release(task)
-        await asyncio.gather(self._static.close(), self._local.close())
+        await asyncio.gather(self._static.close(), self._local.discovery.close())
         await self._supervisor.stop(*self._tasks)
         self._tasks.clear()
         await self._dispatcher.close()
-        for host, engine in self._hosts.values():
-            host.close()
-            await engine.close()
+        await self._local.close()
         await self._expressions.close()
         await self._store.close()
 
@@ -213,33 +210,14 @@ class Orchestrator(Service):
 
     def register_engine(self, name: str, engine: DAGEngine, *, capacity: int = EMBEDDED_CAPACITY) -> None:
         """Add an engine that lives in this process; it is closed together with the orchestrator. Raises Conflict."""
-        if name in self._hosts:
-            raise Conflict(f"an engine named {name!r} is registered already: give each engine its own name")
-        for function_name, function in self._functions.items():
-            engine.register(function_name, function)
-        host = Host(engine, engine_id=name, version=distribution.version("dagengine"), capacity=capacity)
-        if self._opened:
-            self._local_transport.register(name, host.session)
-        self._hosts[name] = (host, engine)
-        self._local.register(name)  # last of all: from here on it is dialled
+        self._local.register(name, engine, capacity=capacity)
 
     async def unregister_engine(self, name: str, *, drain: float = 25.0) -> None:
         """Take an engine in this process out again, and close it. Raises NotFound.
 
         It gets no more work, and what it runs has `drain` seconds to finish; what is left then runs on elsewhere.
         """
-        if name not in self._hosts:
-            raise NotFound(f"no engine named {name!r} is registered in this process")
-        host, engine = self._hosts[name]
-        if self._opened:
-            await host.drain(drain)
-        if self._hosts.pop(name, None) is None:
-            return  # somebody else has done so meanwhile
-        self._local.unregister(name)
-        if self._opened:
-            self._local_transport.unregister(name)
-        host.close()
-        await engine.close()
+        await self._local.unregister(name, drain=drain)
 
     async def _follow(self, discovery: Discovery) -> None:
         """Keep links to exactly the engines that a discovery names."""
@@ -269,20 +247,11 @@ class Orchestrator(Service):
         """
         made = builder if isinstance(builder, Workflow | Document) else builder()
         if isinstance(made, Workflow):
-            self._teach(made.functions)
+            for engine in self._local.teach(made.functions):
+                self._dispatcher.reconsider(engine)
         document = (made.build() if isinstance(made, Workflow) else made).to_dict()
         document["metadata"] |= {"id": workflow_id, "version": version, **(metadata or {})}
         return await self.apply(document)
-
-    def _teach(self, functions: Mapping[str, Callable[..., Any]]) -> None:
-        """Make functions known to the engines in this process, those to come included."""
-        for name, function in functions.items():
-            for _, engine in self._hosts.values():
-                engine.register(name, function)
-            self._functions[name] = function
-        if functions:
-            for engine_id in self._hosts:
-                self._dispatcher.reconsider(engine_id)
 
     def _check_trigger(self, document: Document) -> Iterator[Problem]:
         problem = self._table.conflict(document)
@@ -330,6 +299,7 @@ class Orchestrator(Service):
             metrics=self.monitor.metrics,
             readiness=self.readiness,
             health=self.health,
+            warnings=self.warnings,
             http_triggers=lambda method, path: self._table.reference(method, path),
             token=self.options.token,
             allowed_hosts=self.options.allowed_hosts,
@@ -354,6 +324,8 @@ class Orchestrator(Service):
             return ["the orchestrator is not open"]
         if self._supervisor.faults:
             return self.health()
+        if self._dispatcher.out_of_touch:
+            return ["it has not written to the database for longer than its lease: executions may be others' by now"]
         if not any(engine.state == "ready" for engine in self._dispatcher.engines()):
             return ["no engine is connected and ready"]
         return []
@@ -362,9 +334,20 @@ class Orchestrator(Service):
         """Why this orchestrator should be started anew; empty while it works as it should."""
         return list(self._supervisor.faults)
 
+    def warnings(self) -> list[str]:
+        """What is wrong that starting this orchestrator anew would not mend: facts that the store has lost."""
+        return self._dispatcher.faults
+
     async def broken(self) -> None:
         """Return when `health` has something to say."""
         await self._supervisor.died()
+
+    def _heard(self, topic: Topic) -> None:
+        """Another replica has changed something."""
+        if topic == "versions":
+            self._registry.heard()
+        else:
+            self._dispatcher.heard(topic)
 
     def _levels(self) -> Levels:
         return Levels(
@@ -373,6 +356,10 @@ class Orchestrator(Service):
             engines=Counter(engine.state for engine in self._dispatcher.engines()),
             pools=self._dispatcher.pools(),
         )
+
+
+def _microseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e6)
 
 
 def _log_to_standard_logging() -> None:

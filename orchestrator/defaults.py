@@ -10,6 +10,7 @@ __all__ = [
     "GRACE",
     "MAX_BODY",
     "QUEUE_LIMIT",
+    "REPLICA_LEASE",
     "TRIGGER_WAIT",
 ]
 
@@ -18,6 +19,9 @@ QUEUE_LIMIT: Final = 10_000
 
 ENGINE_LOST_AFTER: Final = 30.0
 """Seconds without a session after which what an engine had is placed again."""
+
+REPLICA_LEASE: Final = 6.0
+"""Seconds after which others take over what a replica of the orchestrator had that is not heard of any more."""
 
 CRON_CATCH_UP: Final = 3_600.0
 """Seconds by which an occurrence of a cron trigger may be late and still be started."""

@@ -11,14 +11,16 @@
     ├── Unavailable            nobody can do it now; trying again later may work
     │   └── Overloaded         the admission queue is full
     ├── StoreError             the store refused, or cannot be read or written
+    │   ├── Fenced             another replica has taken over what this one owned
+    │   └── ValuesMissing      facts cite large values that are not kept any more
     ├── TransportError         an engine or orchestrator cannot be reached, or broke the protocol
     ├── Unauthorized           the token is missing or wrong
     ├── Forbidden              whoever asks may not do that
     └── RequestError           the request itself is wrong (unknown field, bad value, too large)
 
 The doors map them: NotFound 404, Conflict 409, Unavailable 503, Overloaded 429, Unauthorized 401, Forbidden 403,
-RequestError 400 (413 when too large), the rest 500. Errors of `dagengine` (`SpecError`, `InputError`) pass through
-unchanged.
+RequestError 400 (413 when too large), StoreError 503 but for ValuesMissing, the rest 500. Errors of `dagengine`
+(`SpecError`, `InputError`) pass through unchanged.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from __future__ import annotations
 __all__ = [
     "AtLimit",
     "Conflict",
+    "Fenced",
     "Forbidden",
     "InUse",
     "NotFound",
@@ -36,6 +39,7 @@ __all__ = [
     "TransportError",
     "Unauthorized",
     "Unavailable",
+    "ValuesMissing",
     "VersionConflict",
 ]
 
@@ -78,6 +82,14 @@ class Overloaded(Unavailable):
 
 class StoreError(OrchestratorError):
     """The store refused, or cannot be read or written."""
+
+
+class Fenced(StoreError):  # noqa: N818 - a condition, named as what it is about
+    """Another replica has ended the lease of this one: it owns nothing any more, and must join again."""
+
+
+class ValuesMissing(StoreError):  # noqa: N818 - a condition, named as what it is about
+    """Facts cite large values that are not kept any more: trying again is no use."""
 
 
 class TransportError(OrchestratorError):

@@ -1,12 +1,15 @@
 """What the committed journal of an execution tells: its state, how far its nodes are, every attempt at one of them.
 
 Called by `service`. Long journals are read page by page and folded on a thread, so that nobody else waits for that.
+Large values are read only where they are looked at: the lists that nodes were expanded to, and what is shown of
+attempts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from importlib import metadata as distribution
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -20,25 +23,35 @@ from dagengine.machine import why
 from dagengine.machine.machine import fold
 from dagengine.machine.state import State
 from dagengine.spec.model import Document
+from orchestrator.blobs import references, values
+from orchestrator.blobs.base import Blobs
 from orchestrator.errors import StoreError
+from orchestrator.history.header import FORMAT, JournalHeader
 from orchestrator.progress import Board
 from orchestrator.store.base import PAGE_BYTES, ExecutionRecord, Store
 from orchestrator.verbs import AttemptView, NodeReason, NodeView
 
-__all__ = ["attempts", "nodes", "page", "reasons", "state"]
+__all__ = ["attempts", "header", "nodes", "page", "reasons", "state"]
 
 T = TypeVar("T")
 
 _PAGE: Final = 10_000
 _HERE: Final = 500
 """Facts that are folded right here: handing them to a thread takes longer."""
+_EXPANDED: Final = b'{"type":"NodeExpanded"'
 _RERUN: Final = b'{"type":"RerunRequested"'
 _GIVEN_UP: Final = b'{"type":"ExecutionFailed"'
 
 
-async def state(store: Store, record: ExecutionRecord, document: Document) -> State:
-    """The state that the committed facts of an execution lead to. StoreError when they make no sense."""
+async def state(store: Store, blobs: Blobs, record: ExecutionRecord, document: Document) -> State:
+    """The state that the committed facts of an execution lead to, with null for large values of nodes.
+
+    StoreError when they make no sense.
+    """
     payloads = [payload async for payload in _payloads(store, record.id)]
+    expanded = [at for at, payload in enumerate(payloads) if payload.startswith(_EXPANDED)]
+    for at, payload in zip(expanded, await values.whole(blobs, [payloads[at] for at in expanded]), strict=True):
+        payloads[at] = payload
 
     def folded() -> State:
         graph = compile_document(document)
@@ -52,16 +65,39 @@ async def state(store: Store, record: ExecutionRecord, document: Document) -> St
 
 
 async def reasons(
-    store: Store, record: ExecutionRecord, document: Document, node: str | None = None
+    store: Store, blobs: Blobs, record: ExecutionRecord, document: Document, node: str | None = None
 ) -> list[NodeReason]:
     """Why each node is not running (those that are, are left out), or one node and each of its items."""
     if not record.last_seq:
         return []
-    known = await state(store, record, document)
+    known = await state(store, blobs, record, document)
     found = why.explain(known, node)
     if node is not None:
         found += why.explain_items(known, node)
     return [msgspec.convert(reason, NodeReason, from_attributes=True) for reason in found]
+
+
+def header(record: ExecutionRecord, document: bytes) -> JournalHeader:
+    """What an exported journal begins with; `document` is canonical."""
+    return JournalHeader(
+        format=FORMAT,
+        release=distribution.version("dagengine"),
+        execution=record.id,
+        workflow=record.workflow,
+        version=record.version,
+        digest=record.digest,
+        status=record.status,
+        seed=record.seed,
+        epoch=record.epoch,
+        last_seq=record.last_seq,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        trigger=record.trigger,
+        priority=record.priority,
+        inputs=msgspec.Raw(record.inputs),
+        document=msgspec.Raw(document),
+    )
 
 
 async def nodes(store: Store, record: ExecutionRecord, document: Document) -> list[NodeView]:
@@ -94,7 +130,7 @@ async def nodes(store: Store, record: ExecutionRecord, document: Document) -> li
 
 
 async def attempts(store: Store, execution: str, node: str, index: int | None) -> list[AttemptView]:
-    """Every try at a node (at one item of it), in the order of their beginnings."""
+    """Every try at a node (at one item of it), in the order of their beginnings; `page` reads their large values."""
     named = b'"%s"' % node.encode()
     about = (b'"node":' + named, b'"nodes":', b'"items":')
     found = [
@@ -105,20 +141,52 @@ async def attempts(store: Store, execution: str, node: str, index: int | None) -
 
     def gathered() -> list[AttemptView]:
         tries = _Tries(node, index)
-        tries.take(map(facts.decode, found))
+        tries.take(map(_with_references, found))
         return [AttemptView(**one) for one in tries.made]
 
     return await _aside(gathered, len(found))
 
 
-def page(views: list[AttemptView]) -> list[AttemptView]:
-    """The first of `views`, and those after it as long as their values fill no more than a page."""
+def _with_references(payload: bytes) -> Fact:
+    """The fact, what stands in for its large values in their place."""
+    fact = facts.decode(payload)
+    cited = references.citations(payload)
+    if not cited:
+        return fact
+    raw = {name: msgspec.Raw(references.stand_in(reference)) for name, reference in cited.items()}
+    return msgspec.structs.replace(fact, **raw)
+
+
+async def page(blobs: Blobs, views: list[AttemptView]) -> list[AttemptView]:
+    """The first of `views`, and those after it as long as their values fill no more than a page, with those values.
+
+    StoreError when a large one is not there.
+    """
     room = PAGE_BYTES
+    cited: set[str] = set()
     for number, view in enumerate(views):
-        room -= sum(len(bytes(raw)) for raw in (view.args, view.result) if raw is not UNSET)
+        found = [references.reference_of(raw) for raw in _raw(view)]
+        pairs = zip(_raw(view), found, strict=True)
+        room -= sum(len(raw) if reference is None else reference.size for raw, reference in pairs)
         if room < 0 and number > 0:
-            return views[:number]
-    return views
+            views = views[:number]
+            break
+        cited |= {reference.digest for reference in found if reference is not None}
+    large = await values.get(blobs, cited)
+    return [_resolved(view, large) for view in views] if large else views
+
+
+def _raw(view: AttemptView) -> list[bytes]:
+    return [bytes(raw) for raw in (view.args, view.result) if raw is not UNSET]
+
+
+def _resolved(view: AttemptView, large: Mapping[str, bytes]) -> AttemptView:
+    found = {}
+    for name in ("args", "result"):
+        raw = getattr(view, name)
+        if raw is not UNSET and (reference := references.reference_of(bytes(raw))) is not None:
+            found[name] = msgspec.Raw(large[reference.digest])
+    return msgspec.structs.replace(view, **found) if found else view
 
 
 class _Tries:

@@ -26,6 +26,7 @@ __all__ = [
     "ProblemItem",
     "describe",
     "incident",
+    "outage",
     "problem",
     "restore",
 ]
@@ -110,6 +111,10 @@ KINDS: Final[dict[str, Kind]] = {
 _SPECIFIC: Final = tuple((kind.error, name) for name, kind in KINDS.items() if kind.error and name != "internal")
 
 
+_RETRY_AFTER: Final = 1.0
+"""Seconds after which trying again may work, where nobody knows better."""
+
+
 def _kind(exc: Exception) -> str | None:
     if isinstance(exc, Misdirected):
         return exc.kind
@@ -145,6 +150,8 @@ def describe(exc: Exception, *, instance: str = "") -> ProblemDetails | None:
         return msgspec.structs.replace(details, detail=exc.summary, errors=items, omitted=exc.omitted)
     if isinstance(exc, errors.Overloaded):
         return msgspec.structs.replace(details, retry_after=exc.retry_after)
+    if isinstance(exc, errors.Unavailable):
+        return msgspec.structs.replace(details, retry_after=_RETRY_AFTER)
     return details
 
 
@@ -152,6 +159,13 @@ def incident(number: str, *, instance: str) -> ProblemDetails:
     """An error that is our fault: nothing of it but the number under which it was logged."""
     detail = f"something went wrong inside the orchestrator; its log tells what, under incident {number}"
     return msgspec.structs.replace(problem("internal", detail, instance=instance), incident=number)
+
+
+def outage(number: str, *, instance: str) -> ProblemDetails:
+    """The store cannot be used now: nothing of why but the number under which it was logged."""
+    detail = f"the store cannot be used now; try again later (the log tells why, under incident {number})"
+    details = problem("unavailable", detail, instance=instance)
+    return msgspec.structs.replace(details, incident=number, retry_after=_RETRY_AFTER)
 
 
 def restore(details: ProblemDetails) -> Exception:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -15,21 +14,22 @@ import msgspec
 import orjson
 
 from dagengine.clock import Clock
-from dagengine.errors import InputError
 from dagengine.events.facts import ErrorInfo
 from dagengine.machine import operations
 from dagengine.machine.phases import Phase
-from dagengine.spec.inputs import check_inputs
-from dagengine.spec.model import MAX_PRIORITY, Document
-from orchestrator import checking, given_inputs, journals, outcome, paging, waiting
+from dagengine.spec.model import Document
+from orchestrator import checking, journals, outcome, paging, supervision, waiting
+from orchestrator.blobs import values
+from orchestrator.blobs.base import Blobs
 from orchestrator.dispatcher import concurrency
 from orchestrator.dispatcher.commits import is_terminal
 from orchestrator.dispatcher.dispatcher import Dispatcher
-from orchestrator.dispatcher.identity import execution_id
 from orchestrator.errors import Conflict, NotFound, RequestError, StoreError
 from orchestrator.operating import Operating
-from orchestrator.registry.registry import Entry, Registry, parse_reference
-from orchestrator.store.base import TERMINAL, ExecutionRecord, InboxItem, NewExecution, Store, Version
+from orchestrator.registry.registry import Registry
+from orchestrator.retention.purger import Purger
+from orchestrator.starts import Request, Starts
+from orchestrator.store.base import TERMINAL, ExecutionRecord, InboxItem, Store, Version
 from orchestrator.verbs import (
     AttemptView,
     EngineView,
@@ -37,11 +37,14 @@ from orchestrator.verbs import (
     ExecutionView,
     Explanation,
     FactView,
+    JournalHeader,
     LogView,
     NodeView,
     PoolView,
+    PurgeReport,
     Receipt,
     Registration,
+    ReplicaView,
     WorkflowView,
 )
 
@@ -52,14 +55,24 @@ class Service(Operating):
     """Implements `orchestrator.verbs.Verbs`."""
 
     def __init__(
-        self, *, store: Store, registry: Registry, dispatcher: Dispatcher, clock: Clock, evaluate: concurrency.Evaluate
+        self,
+        *,
+        store: Store,
+        blobs: Blobs,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        evaluate: concurrency.Evaluate,
+        purger: Purger,
     ) -> None:
         """`evaluate` is for the keys of workflows' `concurrency`."""
         self._store = store
-        self._evaluate = evaluate
+        self._blobs = blobs
+        self._starts = Starts(store=store, registry=registry, dispatcher=dispatcher, clock=clock, evaluate=evaluate)
         self._registry = registry
         self._dispatcher = dispatcher
         self._clock = clock
+        self._purger = purger
 
     # --- workflows ---
 
@@ -107,19 +120,15 @@ class Service(Operating):
         with the execution of the first, whatever would refuse a new one. With the same key but other inputs it is a
         Conflict. Which version the reference names does not matter: `id@latest` may name another one by now.
         """
-        if idempotency_key is not None or occurrence is not None:
-            known = await self._store.known_execution(
-                parse_reference(reference).id, idempotency_key=idempotency_key, occurrence=occurrence
-            )
-            if known is not None:
-                await self._require_same(known, inputs or {}, idempotency_key)
-                return self._view(known)
-        entry = await self._registry.resolve(reference)
-        if priority is not None and not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
-            raise RequestError(f"a priority lies between {-MAX_PRIORITY} and {MAX_PRIORITY}, and is not {priority}")
-        beginning = self._begin(entry, inputs or {}, idempotency_key, trigger, occurrence, priority=priority)
-        # Shielded: a caller that gives up half-way must not leave an execution recorded that nobody runs.
-        return self._view(await asyncio.shield(asyncio.ensure_future(beginning)))
+        request = Request(
+            reference=reference,
+            inputs=inputs or {},
+            idempotency_key=idempotency_key,
+            trigger=trigger,
+            occurrence=occurrence,
+            priority=priority,
+        )
+        return await self._view(await self._starts.start(request))
 
     async def execute_workflow(
         self,
@@ -147,15 +156,15 @@ class Service(Operating):
         try:
             record = await self._existing(execution)
             if record.status in TERMINAL:
-                return self._view(record)
+                return await self._view(record)
             done, _ = await asyncio.wait((ended,), timeout=timeout)
-            return self._view(ended.result()) if done else await self.execution(execution)
+            return await self._view(ended.result()) if done else await self.execution(execution)
         finally:
             ended.cancel()
 
     async def execution(self, execution: str) -> ExecutionView:
         """One execution. Raises NotFound."""
-        return self._view(await self._existing(execution))
+        return await self._view(await self._existing(execution))
 
     async def executions(
         self,
@@ -173,14 +182,25 @@ class Service(Operating):
         )
         page = records[:limit]
         following = paging.cursor_after(page[-1]) if len(records) > limit else None
-        return ExecutionPage(items=[self._view(record, brief=True) for record in page], next=following)
+        return ExecutionPage(items=[await self._view(record, brief=True) for record in page], next=following)
 
     async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[FactView]:
         """Committed facts after position `after`. Raises NotFound."""
         found = await self._store.facts(execution, after=after, limit=limit)
         if not found:
             await self._existing(execution)
-        return [FactView(seq=fact.seq, epoch=fact.epoch, fact=msgspec.Raw(fact.payload)) for fact in found]
+            return []
+        page = next(values.pages(found))  # with its large values, it may be more than one
+        payloads = await values.whole(self._blobs, [fact.payload for fact in page])
+        return [
+            FactView(seq=fact.seq, epoch=fact.epoch, fact=msgspec.Raw(payload))
+            for fact, payload in zip(page, payloads, strict=True)
+        ]
+
+    async def journal(self, execution: str) -> JournalHeader:
+        """An execution with its document, without its facts: the first line of an exported journal. NotFound."""
+        record = await self._existing(execution)
+        return journals.header(record, await self._registry.canonical(record.digest))
 
     async def events(self, execution: str, *, after: int = 0) -> AsyncIterator[FactView]:
         """Facts as they are committed, from `after` on, until the execution has ended. Raises NotFound."""
@@ -231,7 +251,7 @@ class Service(Operating):
             payload=operations.encode(operation),
             created_at=self._clock.now(),
         )
-        await asyncio.shield(asyncio.ensure_future(self._dispatcher.operate(item)))
+        await supervision.to_its_end(self._dispatcher.inboxes.operate(item))
         return Receipt(execution=execution, command=item.id, kind=item.kind, after=record.last_seq)
 
     async def why(self, execution: str, node: str | None = None) -> Explanation:
@@ -240,13 +260,13 @@ class Service(Operating):
         document = await self._document(record)
         if node is not None:
             checking.require_node(document, node)
-        view = self._view(record, brief=True)
+        view = await self._view(record, brief=True)
         return Explanation(
             execution=execution,
             status=record.status,
             waiting_on=view.waiting_on,
             words=waiting.words(view.waiting_on) if view.waiting_on else "",
-            nodes=await journals.reasons(self._store, record, document, node),
+            nodes=await journals.reasons(self._store, self._blobs, record, document, node),
         )
 
     async def nodes(self, execution: str) -> list[NodeView]:
@@ -261,7 +281,7 @@ class Service(Operating):
         record = await self._existing(execution)
         checking.require_node(await self._document(record), node)
         found = await journals.attempts(self._store, execution, node, index)
-        return journals.page(found[after : after + limit])
+        return await journals.page(self._blobs, found[after : after + limit])
 
     async def engines(self) -> list[EngineView]:
         """The engines known now."""
@@ -271,62 +291,31 @@ class Service(Operating):
         """The pools over the whole system, and those of the engines that are connected."""
         return self._dispatcher.pools()
 
-    # --- parts ---
-
-    async def _begin(
+    async def purge(
         self,
-        entry: Entry,
-        inputs: Mapping[str, Any],
-        key: str | None,
-        trigger: str,
-        occurrence: str | None,
         *,
-        priority: int | None,
-    ) -> ExecutionRecord:
-        """Record an execution and have it run, or find the one that has the key or the occurrence."""
-        encoded = given_inputs.encode(check_inputs(entry.document, inputs))
-        concurrency_key = await concurrency.key_of(entry.document, encoded, self._evaluate)
-        now = self._clock.now()
-        new = NewExecution(
-            id=execution_id(now),
-            workflow=entry.record.workflow,
-            version=entry.record.version,
-            digest=entry.record.digest,
-            inputs=encoded,
-            created_at=now,
-            seed=secrets.randbits(63),
-            idempotency_key=key,
-            trigger=trigger,
-            occurrence=occurrence,
-            priority=entry.document.spec.priority if priority is None else priority,
-            concurrency_key=concurrency_key,
-        )
-        with self._dispatcher.admission(len(new.inputs)), self._dispatcher.limits.reserved(new, entry.document):
-            record, created = await self._store.create_execution(new)
-            if created:
-                self._dispatcher.submit(record, entry.document)
-        if not created:
-            await self._require_same(record, inputs, key)
-        return record
+        workflow: str | None = None,
+        older_than: float | str | None = None,
+        keep: int | None = None,
+        dry_run: bool = False,
+        within: float | None = None,
+    ) -> PurgeReport:
+        """Delete executions (of one workflow) that have ended; what went (`orchestrator.verbs.Verbs.purge`).
 
-    async def _require_same(self, record: ExecutionRecord, inputs: Mapping[str, Any], key: str | None) -> None:
-        """Raise Conflict when an execution that has the key was started with other inputs.
-
-        They are read as those of its own version, since the defaults of another one may differ.
+        Raises NotFound, RequestError.
         """
-        if key is None or record.idempotency_key != key:
-            return
-        document = await self._registry.document(record.digest)
-        try:
-            meant = check_inputs(document, inputs) if document is not None else inputs
-            if given_inputs.same(meant, orjson.loads(record.inputs)):
-                return
-        except InputError:
-            pass
-        raise Conflict(
-            f"the idempotency key '{key}' belongs to execution {record.id}, which was started with other inputs: "
-            "another request needs another key"
+        return await self._purger.purge(
+            workflow=workflow, older_than=older_than, keep=keep, dry_run=dry_run, within=within
         )
+
+    async def replicas(self) -> list[ReplicaView]:
+        """The orchestrators that share this one's store, itself included, in the order in which they joined."""
+        return [
+            ReplicaView(name=one.name, leads=one.leads, joined_at=one.joined_at, until=one.until)
+            for one in await self._store.replicas()
+        ]
+
+    # --- parts ---
 
     async def _require_meant(
         self, operation: operations.Operation, record: ExecutionRecord, document: Document
@@ -339,7 +328,7 @@ class Service(Operating):
         elif ended:
             raise Conflict(f"execution '{record.id}' has ended already ({record.status})")
         elif isinstance(operation, operations.EditInputs) and record.last_seq:
-            state = await journals.state(self._store, record, document)
+            state = await journals.state(self._store, self._blobs, record, document)
             if state.phase[state.graph.index[operation.node]] != Phase.PENDING:
                 raise Conflict(f"node '{operation.node}' of execution '{record.id}' has begun already")
 
@@ -370,8 +359,9 @@ class Service(Operating):
             document=msgspec.Raw(document),
         )
 
-    def _view(self, record: ExecutionRecord, *, brief: bool = False) -> ExecutionView:
+    async def _view(self, record: ExecutionRecord, *, brief: bool = False) -> ExecutionView:
         """What people see of an execution; `brief` leaves the values out."""
+        record = record if brief else await values.of_record(self._blobs, record)
         error = None if record.error is None else msgspec.json.decode(record.error, type=ErrorInfo)
         cancelled = record.status == "cancelled"
         return ExecutionView(
@@ -392,7 +382,7 @@ class Service(Operating):
             outputs=None if brief or record.outputs is None else orjson.loads(record.outputs),
             error=None if cancelled else error,
             reason=error.message if cancelled and error is not None else "",
-            waiting_on=self._dispatcher.waiting_on(record.id) if record.status not in TERMINAL else None,
+            waiting_on=await self._dispatcher.waiting_on(record) if record.status not in TERMINAL else None,
         )
 
 

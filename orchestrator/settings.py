@@ -148,7 +148,15 @@ class _Work(BaseModel):
     database_url: str = Field(
         default="sqlite:///dagengine.db",
         description="Where everything is kept: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`; "
-        "`sqlite://` is a database in memory, gone with the process.",
+        "`sqlite://` is a database in memory, gone with the process; `postgresql://USER:PASSWORD@HOST/DATABASE` "
+        "(needs the extra `postgres`) may be shared by several orchestrators.",
+    )
+    replica_lease: Seconds = Field(
+        default=defaults.REPLICA_LEASE,
+        ge=1,
+        le=3_600,
+        description="Seconds after which other replicas over the same database take over what this one had, when they "
+        "do not hear of it any more.",
     )
     max_queued: int = Field(
         default=defaults.QUEUE_LIMIT,
@@ -166,14 +174,35 @@ class _Work(BaseModel):
 
     @field_validator("database_url")
     @classmethod
-    def _is_sqlite(cls, value: str) -> str:
+    def _is_known(cls, value: str) -> str:
         if value in ("sqlite://", "sqlite:///:memory:") or (value.startswith("sqlite:///") and len(value) > 10):
+            return value
+        if value.startswith(("postgresql://", "postgres://")):
             return value
         scheme = value.partition(":")[0] if ":" in value else ""  # the rest may hold a password
         raise ValueError(
-            f"{scheme + ' databases are' if scheme else 'this is'} not supported: "
-            "write sqlite:///path/to/file.db, or sqlite:// for a database in memory"
+            f"{scheme + ' databases are' if scheme else 'this is'} not supported: write sqlite:///path/to/file.db, "
+            "sqlite:// for a database in memory, or postgresql://USER:PASSWORD@HOST/DATABASE"
         )
+
+
+class _Retention(BaseModel):
+    """What is kept of executions that have ended, unless their workflow says otherwise (`retention` of its document).
+
+    Without any of these, and where no workflow says so, nothing is ever deleted.
+    """
+
+    retention_ttl: Seconds | None = Field(
+        default=None, ge=1, description="Seconds after its end for which an execution is kept."
+    )
+    retention_keep: int | None = Field(
+        default=None, ge=1, description="Executions of each workflow that are kept, the newest."
+    )
+    retention_log_ttl: Seconds | None = Field(
+        default=None,
+        ge=1,
+        description="Seconds after the end of its execution for which a log line is kept; not longer than that.",
+    )
 
 
 class _Logging(BaseModel):
@@ -187,7 +216,7 @@ class _Logging(BaseModel):
     )
 
 
-class OrchestratorSettings(_Listening, _Security, _Engines, _Work, _Logging):
+class OrchestratorSettings(_Listening, _Security, _Engines, _Work, _Retention, _Logging):
     """All settings of `dag-orchestrator`. The environment variable of a field is its name in capitals.
 
     Made by `load`; making one directly reads no environment.

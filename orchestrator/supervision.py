@@ -3,17 +3,21 @@
 Such a task handles what can be expected to go wrong by itself. If it ends all the same, that is a fault of ours, and
 the orchestrator only looks alive: so the death is logged as critical, `/healthz` answers 503, and `dag-orchestrator`
 exits to be started anew. The dispatcher and the orchestrator start all their tasks here.
+
+`to_its_end` is for short ones that are begun for a caller and must not be left half done when that one gives up.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "to_its_end"]
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -57,3 +61,16 @@ class Supervisor:
         _log.critical("task_died", task=task.get_name(), exc_info=task.exception())
         self.faults.append(f"the task '{task.get_name()}' has died; the log tells why")
         self._died.set()
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do something to its end, whether or not whoever asked for it still waits for it then."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_notice)
+    return await asyncio.shield(task)
+
+
+def _notice(task: asyncio.Task[Any]) -> None:
+    """Look at how it ended: asyncio complains of errors that nobody was told of."""
+    if not task.cancelled():
+        task.exception()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 
 from dagengine.events.facts import ErrorInfo
+from orchestrator.history.header import JournalHeader
+from orchestrator.retention.report import PurgeReport
 from orchestrator.store.base import Status
 
 if TYPE_CHECKING:  # not needed to speak the verbs, and slow to import
@@ -27,12 +29,15 @@ __all__ = [
     "ExecutionView",
     "Explanation",
     "FactView",
+    "JournalHeader",
     "LogView",
     "NodeReason",
     "NodeView",
     "PoolView",
+    "PurgeReport",
     "Receipt",
     "Registration",
+    "ReplicaView",
     "Verbs",
     "WorkflowView",
 ]
@@ -87,7 +92,7 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     reason: str = ""
     """Why it was cancelled, in the words of whoever did that."""
     waiting_on: str | None = None
-    """Why it is not running: `no_engine`, `engines_full`, … (with `queued` only)."""
+    """Why no engine runs it: `no_engine`, `engines_full`, `engine_away:ID`, …"""
 
 
 class ExecutionPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,12 +241,26 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scope: Literal["system", "engine"]
     engine: str | None = None
     size: int
-    used: int
-    waiting: int
+    used: int | None
+    """None where another replica counts it, as for `waiting`: `reason` says so."""
+    waiting: int | None
     rate: str | None = None
     """How often attempts may begin in it, such as `10/s`; None: as often as there is room."""
     reason: str = ""
     """Why nothing is granted in it now."""
+
+
+class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
+    """One orchestrator among those that share a store. Times are on the store's clock.
+
+    `leads` says whether it is the one that does what only one may: cron triggers, pools, concurrency keys, purges.
+    """
+
+    name: str
+    leads: bool
+    joined_at: int
+    until: int
+    """When others may take over what it owns, unless it has been heard of again by then."""
 
 
 class Verbs(Protocol):
@@ -302,6 +321,9 @@ class Verbs(Protocol):
         Only an empty page tells that there are no more.
         """
 
+    async def journal(self, execution: str) -> JournalHeader:
+        """An execution with its document, without its facts: the first line of an exported journal. NotFound."""
+
     def events(self, execution: str, *, after: int = 0) -> AsyncIterator[FactView]:
         """Facts as they are committed, from `after` on, until the execution has ended. NotFound."""
 
@@ -338,3 +360,23 @@ class Verbs(Protocol):
 
     async def pools(self) -> list[PoolView]:
         """The pools over the whole system, and those of the engines that are connected."""
+
+    async def replicas(self) -> list[ReplicaView]:
+        """The orchestrators that share one store, in the order in which they joined it."""
+
+    async def purge(
+        self,
+        *,
+        workflow: str | None = None,
+        older_than: float | str | None = None,
+        keep: int | None = None,
+        dry_run: bool = False,
+        within: float | None = None,
+    ) -> PurgeReport:
+        """Delete executions (of one workflow) that have ended, with all that belongs to them; what went.
+
+        Those that ended longer ago than `older_than` (seconds, or `30d`), and of each workflow those beyond the newest
+        `keep`; with neither, what the retention of each workflow says. With `dry_run` nothing goes, and the answer
+        tells what would. With `within`, it ends after about so many seconds, and `more` of the answer tells whether
+        anything is left. NotFound when there is no such workflow, RequestError.
+        """

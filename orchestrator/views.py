@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from orchestrator.store.base import Status
-from orchestrator.verbs import AttemptView, EngineView, FactView, LogView, NodeView, PoolView, WorkflowView
+from orchestrator.verbs import AttemptView, EngineView, FactView, LogView, NodeView, PoolView, ReplicaView, WorkflowView
 
 __all__ = [
     "AttemptList",
@@ -26,8 +26,10 @@ __all__ = [
     "OperationRequest",
     "PauseRequest",
     "PoolList",
+    "PurgeRequest",
     "Readiness",
     "Removal",
+    "ReplicaList",
     "ResumeRequest",
     "RetryRequest",
     "SignalRequest",
@@ -110,6 +112,19 @@ class EditRequest(OperationRequest, frozen=True, kw_only=True, forbid_unknown_fi
     inputs: msgspec.Raw
 
 
+class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which executions are to go (`Verbs.purge`): `older_than` is a duration such as `30d`, or a number of seconds.
+
+    `within` is how many seconds the request may take.
+    """
+
+    workflow: str | None = None
+    older_than: str | float | None = None
+    keep: int | None = None
+    dry_run: bool = False
+    within: float = 5.0
+
+
 class WorkflowList(msgspec.Struct, frozen=True, kw_only=True):
     """The latest version of every workflow asked for."""
 
@@ -146,6 +161,12 @@ class PoolList(msgspec.Struct, frozen=True, kw_only=True):
     items: list[PoolView]
 
 
+class ReplicaList(msgspec.Struct, frozen=True, kw_only=True):
+    """The orchestrators that share one store, in the order in which they joined it."""
+
+    items: list[ReplicaView]
+
+
 class EngineList(msgspec.Struct, frozen=True, kw_only=True):
     """The engines known now."""
 
@@ -159,10 +180,14 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the process works as it should. `status` is `ok`, or `broken` with the `reasons`."""
+    """Whether the process works as it should. `status` is `ok`, or `broken` with the `reasons`.
+
+    `warnings` tell what is wrong that starting it anew would not mend.
+    """
 
     status: str = "ok"
     reasons: list[str] | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):

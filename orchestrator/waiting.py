@@ -1,4 +1,4 @@
-"""Why an execution has no engine, in words: from `waiting_on`, which is made for programs.
+"""Why no engine runs an execution, in words: from `waiting_on`, which is made for programs.
 
 `service` puts it into explanations, `dagctl` tells it while it waits.
 """
@@ -25,6 +25,11 @@ def words(reason: str, functions: tuple[str, ...] = ()) -> str:
     if kind == "no_executor":
         types = detail.split("+")
         return f"no engine has the {_listed('executor', types)}"
+    if kind == "engine_away":
+        return (
+            f"its engine '{detail}' is not connected: it goes on there once that is back, or elsewhere when it stays "
+            "away for longer than ENGINE_LOST_TIMEOUT"
+        )
     if kind == "no_pool":
         return (
             f"no engine has the {_listed('pool', detail.split('+'))} (ENGINE_POOLS of an engine, or POOLS of the "

@@ -91,6 +91,8 @@ def _values(field: FieldInfo) -> str:
     if origin in (tuple, dict):
         return "list"
     kind = kinds[0]
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
     names = {bool: "`true`, `false`", int: "integer", float: "seconds", Path: "path", SecretStr: "secret", str: "text"}
     return names[kind] + _range(field)
 

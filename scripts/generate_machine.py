@@ -37,6 +37,14 @@ The machine does nothing itself. It reads no clock and draws no random number: t
 backwards, the spread of retries comes from the seed of the execution.
 """
 
+LOST = """\
+An attempt may be lost with the engine that ran it. When its execution goes on elsewhere, pure attempts (Lua, and
+functions that are declared pure) are simply performed again, as the same attempt. All others end as `error` with the
+type `Orphaned`, by a fact, and the retry policy of their node decides, for nobody knows how far they came. The same
+becomes of attempts with effects when their engine is out of contact for longer than its lease, unless their node says
+`on_partition: continue`: another engine may have got the execution by then.
+"""
+
 REASONS = {
     "when_false": "its `when` came to `false` or `nil`",
     "run_if": "its `run_if` asks for an outcome that no dependency had",
@@ -68,6 +76,8 @@ def document() -> str:
         "A node with `foreach` has an item per element. Items begin in the order of the list, and at most\n"
         f"{fanout.ITEM_WINDOW:,} of a node are under way at once. When some fail, the others still run, and then the "
         "node fails.\n",
+        "## Attempts that are lost\n",
+        LOST,
         "## The facts\n",
         _unwrapped((facts.__doc__ or "").split("\n\n", 2)[2]) + "\n",
         *_facts(),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import inspect
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -52,6 +54,20 @@ def graph(document: Callable[..., Document]) -> Callable[..., Graph]:
         return compile_document(document(nodes, **spec))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """A real PostgreSQL: a `PostgresServer`, see `postgres.py` beside this file."""
+    spec = importlib.util.spec_from_file_location("postgres_for_tests", Path(__file__).parent / "postgres.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    server = module.PostgresServer()
+    yield server
+    server.close()
 
 
 @dataclass(frozen=True, slots=True)

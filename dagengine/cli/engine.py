@@ -17,25 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_show_locals=False,  # they may hold secrets
+    rich_markup_mode=None,  # importing Rich for help would cost more than all the rest of `--help`
+    context_settings={"help_option_names": ["--help", "-h"]},
+    pretty_exceptions_enable=False,
 )
-
-EXAMPLES = """
-**Examples**
-
-`dag-engine`  listens on 127.0.0.1:50051 and takes 10 executions at a time.
-
-`dag-engine --port 0 --announce`  takes a free port and prints it as one line of JSON.
-
-`DAGENGINE_TOKEN_FILE=/run/secrets/token dag-engine --host 0.0.0.0`  listens to other machines, with a shared token.
-
-`dag-engine --python resize=images.work:resize --label pool=gpu`  registers a Python function and a label.
-
-Every setting can come from the environment too (ENGINE_ID, PORT, CAPACITY, HOST, …) or from a YAML file (`--config`).
-A flag wins over the environment, that over the file. The token comes from the environment or a file only.
-"""
 
 
 def _show_version(wanted: bool) -> None:
@@ -46,7 +31,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command(epilog=EXAMPLES)
+@app.command()
 def run(
     engine_id: Annotated[str | None, typer.Option("--id", help="Name of this engine. [env: ENGINE_ID]")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [env: HOST]")] = None,
@@ -103,7 +88,19 @@ def run(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Run an engine: it waits for orchestrators and runs the executions that they give it."""
+    """Run an engine until SIGTERM or Ctrl-C: it waits for orchestrators and runs the executions that they give it.
+
+    Every setting can come from the environment too, or from a YAML file (--config); see docs/environment.md. A flag
+    wins over the environment, that over the file. The token comes from the environment or a file only; without one,
+    it listens on loopback addresses only.
+
+    \b
+    Examples:
+      dag-engine
+      dag-engine --port 0 --announce
+      DAGENGINE_TOKEN_FILE=/run/secrets/token dag-engine --host 0.0.0.0
+      dag-engine --python resize=images.work:resize --label pool=gpu
+    """
     flags = {
         "engine_id": engine_id,
         "host": host,

@@ -4,30 +4,27 @@ It owns the machine, hands every step's facts to the journal and then performs t
 attempts to executors, evaluates expressions, and watches the clock for what is due. All of it happens on the loop's
 thread, in one synchronous sweep per event; there is no task per node.
 
-Two rules of durability live here, and nowhere else:
-
-- *An effect waits for its own start fact to be committed.* Attempts of nodes that are not pure are held until the
-  journal says so. Pure ones run ahead: nobody outside has seen their inputs or their results.
-- *Backpressure slows starts.* While the journal is congested, nothing new is begun; what runs may finish.
+When an attempt may begin is what `attempts` knows.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from dagengine.clock import Clock
-from dagengine.driver import attempts, questions
+from dagengine.driver import questions
 from dagengine.driver.admissions import Admissions
+from dagengine.driver.attempts import Attempts, Executors
 from dagengine.driver.gate import Gate
 from dagengine.driver.results import KnownResults
 from dagengine.driver.scope import ScopeFactory
 from dagengine.errors import ExecutorError
-from dagengine.events.facts import ErrorInfo, Fact
-from dagengine.executors.base import Evaluation, Evaluator, Executor, Job, Outcome
+from dagengine.events.facts import Fact
+from dagengine.executors.base import Evaluation, Evaluator
 from dagengine.graph.compiled import Graph
 from dagengine.journal.base import Journal
 from dagengine.machine.commands import Abandon, Admit, Evaluate, Lookup, Run
@@ -37,8 +34,8 @@ from dagengine.machine.phases import Phase
 from dagengine.machine.state import State
 from dagengine.machine.stimuli import (
     Admitted,
-    AttemptEnded,
     Begin,
+    ContactLost,
     Evaluated,
     Found,
     Operate,
@@ -50,19 +47,8 @@ from dagengine.machine.stimuli import (
 __all__ = ["Driver"]
 
 
-_MOST_UNDER_WAY: Final = 4_096
-"""Attempts of one execution that are handed over at a time. More would wait in memory, and gain nothing."""
-
-
 _SOON: Final = 10_000_000
 """Microseconds for which an execution that waits is not worth moving to another engine."""
-
-
-class Executors(Protocol):
-    """The executors of an engine."""
-
-    def get(self, kind: str, /) -> Executor | None:
-        """The one for a type of node; None when there is none."""
 
 
 class Driver:
@@ -83,7 +69,6 @@ class Driver:
         priority: int | None = None,
     ) -> None:
         self._machine = Machine(graph, execution=execution, seed=seed)
-        self._executors = executors
         self._evaluator = evaluator
         self._results = results
         self._admissions = Admissions(
@@ -95,21 +80,19 @@ class Driver:
         self._journal = journal
         self._clock = clock
         self._scopes = ScopeFactory(self._machine.state)
+        self._attempts = Attempts(
+            self._machine,
+            scopes=self._scopes,
+            executors=executors,
+            admissions=self._admissions,
+            journal=journal,
+            clock=clock,
+            handle=self._handle,
+        )
         self._stimuli: deque[Stimulus] = deque()
         self._pumping = False
         self._stopped = False
-        self._batches: dict[str, list[Job]] = {}
-        """Attempts to be handed over at the end of the sweep, by executor."""
-        self._effects: deque[tuple[int, Run]] = deque()
-        """Attempts with effects, each with the journal position that must be committed first."""
-        self._held: deque[Run] = deque()
-        """Pure attempts held back while the journal is congested, or enough are under way."""
-        self._under_way = 0
-        """Attempts that were prepared and are not done."""
-        self._stopping: set[tuple[int, int, int]] = set()
-        """Attempts that were asked to end by themselves: those that have not begun never do."""
-        self._gave_up = False
-        """Whether an attempt was abandoned in this sweep: it may lie in a batch that is not handed over yet."""
+        self._rested: Callable[[], None] | None = None
         self._timer: asyncio.Task[None] | None = None
         self._timer_at: int | None = None
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -122,11 +105,23 @@ class Driver:
 
     @property
     def only_waits(self) -> bool:
-        """Whether nothing is under way here: it waits for somebody, or for a time that does not come soon."""
+        """Whether nothing is under way here: it waits for somebody, or for a time that does not come soon. Not so when
+        it was given up here: it would wait for good."""
         machine = self._machine
-        under_way = machine.asked or machine.admitting or next(machine.state.units(Phase.RUNNING), None)
-        soon = machine.wake_at is not None and machine.wake_at < self._clock.now() + _SOON
-        return not (machine.ended or under_way or soon)
+        if self._stopped or machine.ended or machine.asked or machine.admitting or machine.state.runs:
+            return False
+        wake_at = machine.wake_at
+        return wake_at is None or wake_at >= self._clock.now() + _SOON
+
+    @property
+    def wake_at(self) -> int | None:
+        """When something is due next (microseconds since the epoch), or None."""
+        return self._machine.wake_at
+
+    def on_rest(self, callback: Callable[[], None]) -> None:
+        """Have `callback()` called when something has happened that made no facts, and all that were made are
+        committed: `only_waits` may have become true. When facts were made, their commit tells."""
+        self._rested = callback
 
     def start(self, inputs: bytes) -> None:
         """Begin a new execution. `inputs` is a JSON object that was checked at the door."""
@@ -138,6 +133,7 @@ class Driver:
         self._machine = fold(state.graph, journal, execution=state.execution, seed=self._machine.seed)
         self._admissions.machine = self._machine
         self._scopes = ScopeFactory(self._machine.state)
+        self._attempts.follow(self._machine, self._scopes)
         self._handle(Resume(at=self._clock.now()))
         self._committed()
 
@@ -154,6 +150,21 @@ class Driver:
         for evaluate in self._machine.awaited():
             self._evaluate(evaluate)
 
+    def lose_contact(self) -> None:
+        """Nobody was heard of for longer than the lease: give up what the outside can see, unless it may go on.
+
+        No effect begins until `regain_contact`. Until then, calling it again changes nothing.
+        """
+        if not self._attempts.cut_off:
+            self._attempts.cut_off = True
+            self._handle(ContactLost(at=self._clock.now(), unbegun=self._attempts.unbegun))
+
+    def regain_contact(self) -> None:
+        """The lease goes on: effects may begin again, each once its start is committed."""
+        if self._attempts.cut_off:
+            self._attempts.cut_off = False
+            self._committed()
+
     def stop(self) -> None:
         """Give the execution up here and now: no more facts; whatever runs is told to stop. `wait` returns."""
         if self._stopped:
@@ -164,7 +175,8 @@ class Driver:
         self._results.forget(state.execution)
         self._admissions.forget()
         for position, index in state.units(Phase.RUNNING):
-            self._abandon(Abandon(position, index, state.attempt_of(position, index)))
+            self._attempts.abandon(Abandon(position, index, state.attempt_of(position, index)))
+        self._attempts.stop()
         if self._timer is not None:
             self._timer.cancel()
         if not self._finished.done():
@@ -196,6 +208,8 @@ class Driver:
         self._arm_timer()
         if self._machine.ended:
             self._committed()
+        elif self._rested is not None and self._journal.committed >= self._machine.state.seq:
+            self._rested()
 
     def _step(self, stimulus: Stimulus) -> None:
         if isinstance(stimulus, Admitted) and not self._machine.wants_room(stimulus):
@@ -207,11 +221,11 @@ class Driver:
         for command in commands:
             match command:
                 case Run():
-                    self._run(command)
+                    self._attempts.run(command)
                 case Evaluate():
                     self._evaluate(command)
                 case Abandon():
-                    self._abandon(command)
+                    self._attempts.abandon(command)
                 case Admit():
                     self._admissions.ask(command, self._handle)
                 case Lookup():
@@ -225,70 +239,13 @@ class Driver:
             self._finished.set_exception(error)
         self.stop()
 
-    # --- commands ---
-
-    def _run(self, run: Run) -> None:
-        if not self._machine.graph.nodes[run.node].pure:
-            self._effects.append((self._machine.state.seq, run))
-        elif self._under_way >= _MOST_UNDER_WAY or self._journal.congested:
-            self._held.append(run)
-        else:
-            self._prepare(run)
-            return
-        self._release()
-
-    def _prepare(self, run: Run) -> None:
-        """Put an attempt into the batch of its executor."""
-        state, node = self._machine.state, self._machine.graph.nodes[run.node]
-        index = None if run.index < 0 else run.index
-        job = Job(
-            position=run.node,
-            node=node.id,
-            index=index,
-            attempt=run.attempt,
-            spec=node.executor,
-            scope=self._scopes.scope(run.node, run.index),
-            timeout=node.timeout,
-            args=state.args.get((run.node, run.index)) if node.args is not None else None,
-            seed=attempts.seed_of(run, self._machine.seed),
-            key=attempts.key_of(run, state) if not node.pure else "",
-        )
-        kind = node.executor.type
-        batch = self._batches.get(kind)
-        if batch is None:
-            batch = self._batches[kind] = []
-        batch.append(job)
-        self._under_way += 1
-
     def _hand_over(self) -> None:
-        gave_up, self._gave_up = self._gave_up, False
-        while self._batches and not self._stopped:
-            kind, batch = self._batches.popitem()
-            if gave_up:
-                batch = [job for job in batch if self._is_wanted(job)]
-            executor = self._executors.get(kind)
-            if executor is None:
-                self._break(ExecutorError(f"this engine has no executor '{kind}'"))
-                return
-            executor.submit(batch, self._done)
+        try:
+            self._attempts.hand_over()
+        except ExecutorError as error:
+            self._break(error)
 
-    def _is_wanted(self, job: Job) -> bool:
-        """Whether a job that was not handed over yet is to be performed; if not, its room is free."""
-        run = attempts.run_of(job)
-        if self._machine.wants(run) and not self._ends_unbegun(run):
-            return True
-        self._admissions.release(run)
-        self._under_way -= 1
-        return False
-
-    def _ends_unbegun(self, run: Run) -> bool:
-        """Whether an attempt was asked to end before it was handed over; then it has ended, without having begun."""
-        if (run.node, run.index, run.attempt) not in self._stopping:
-            return False
-        self._stopping.discard((run.node, run.index, run.attempt))
-        error = ErrorInfo(type="Cancelled", message="it was cancelled before it began")
-        self._handle(AttemptEnded(self._clock.now(), run.node, run.index, run.attempt, "error", b"null", error, 0))
-        return True
+    # --- commands ---
 
     def _look_up(self, command: Lookup) -> None:
         def answer(result: bytes | None, execution: str) -> None:
@@ -325,66 +282,18 @@ class Driver:
             )
         )
 
-    def _abandon(self, command: Abandon) -> None:
-        node = self._machine.graph.nodes[command.node]
-        index = None if command.index < 0 else command.index
-        executor = self._executors.get(node.executor.type)
-        self._gave_up = True
-        if command.grace:
-            self._stopping.add((command.node, command.index, command.attempt))
-        if executor is not None:
-            executor.cancel(self.state.execution, node.id, index, command.attempt, grace=command.grace)
-
-    # --- what comes back ---
-
-    def _done(self, job: Job, outcome: Outcome) -> None:
-        """An attempt has ended. One that nobody waits for any more changes nothing: the machine knows."""
-        if self._stopping:
-            self._stopping.discard((job.position, -1 if job.index is None else job.index, job.attempt))
-        if self._machine.graph.nodes[job.position].gated:
-            self._admissions.release(attempts.run_of(job))
-        self._under_way -= 1
-        if self._held and self._under_way < _MOST_UNDER_WAY // 2:
-            self._release()
-        self._handle(
-            AttemptEnded(
-                self._clock.now(),
-                job.position,
-                -1 if job.index is None else job.index,
-                job.attempt,
-                outcome.conclusion,
-                outcome.result,
-                outcome.error,
-                outcome.elapsed,
-                outcome.retry_after,
-            )
-        )
+    # --- what the journal and the clock tell ---
 
     def _committed(self) -> None:
         """The journal has moved: let effects go whose start is committed, and what was held back; maybe finish."""
         if self._stopped:
             return
-        if self._effects or self._held:
-            self._release()
+        if self._attempts.wait:
+            self._attempts.release()
             if not self._pumping:
                 self._hand_over()
         if self._machine.ended and self._journal.committed >= self.state.seq and not self._finished.done():
             self._finished.set_result(None)
-
-    def _release(self) -> None:
-        committed = self._journal.committed
-        while self._effects and self._effects[0][0] <= committed and not self._journal.congested:
-            self._prepare_if_wanted(self._effects.popleft()[1])
-        while self._held and self._under_way < _MOST_UNDER_WAY and not self._journal.congested:
-            self._prepare_if_wanted(self._held.popleft())
-
-    def _prepare_if_wanted(self, run: Run) -> None:
-        if self._machine.wants(run) and not self._ends_unbegun(run):
-            self._prepare(run)
-        else:
-            self._admissions.release(run)
-
-    # --- time ---
 
     def _arm_timer(self) -> None:
         at = None if self._stopped else self._machine.wake_at

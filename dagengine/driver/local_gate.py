@@ -63,7 +63,7 @@ class LocalGate:
         self._nowhere: dict[Ticket, None] = {}
         self._impatient: deque[tuple[int, Ticket]] = deque()
         """Until when to wait before saying so, soonest first."""
-        self._released: dict[str, list[Ticket]] = {}
+        self._released: dict[str, dict[Ticket, None]] = {}
         self._sweep: asyncio.Handle | None = None
         self._calls: deque[tuple[Ticket, Callable[[], None]]] = deque()
         """What is to be called back. Of those who are told that they wait, only those that still do."""
@@ -81,6 +81,9 @@ class LocalGate:
         ticket = request.ticket
         if self._closed or ticket in self._waiting or ticket in self._room or ticket in self._undelivered:
             return
+        if self._sweep is not None and ticket in self._released.get(request.pool, ()):
+            self._sweep.cancel()  # an execution that was given back asks for what it still seems to have
+            self._sweep_up()
         waiting = self._waiting[ticket] = _Waiting(request, granted, queued)
         self._tickets.setdefault(ticket.execution, set()).add(ticket)
         if request.rate is None:
@@ -245,7 +248,7 @@ class LocalGate:
             if self._shared is not None:
                 self._shared.give_back(ticket)
             return
-        self._released.setdefault(pool, []).append(ticket)
+        self._released.setdefault(pool, {})[ticket] = None
         if self._sweep is None and not self._closed:
             self._sweep = asyncio.get_running_loop().call_soon(self._sweep_up)
 

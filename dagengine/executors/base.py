@@ -89,6 +89,10 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     randomness inside the attempt repeatable: the same attempt always gets the same. `key` is the idempotency key of
     its effects, `execution/node[index]/generation`: the same for attempts that repeat one that ended as `error`,
     another one after a `fail` or when somebody had the node run again.
+
+    `then` is the attempt that will follow if this one succeeds, and that needs nothing but its result: pure, and the
+    only one that waits for it. An executor may perform it right behind this one (`Outcome.ahead`); it may as well leave
+    it alone. `ahead` marks such an attempt.
     """
 
     position: int
@@ -101,12 +105,15 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     args: Value | None = None
     seed: int = 0
     key: str = ""
+    then: Job | None = None
+    ahead: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How an attempt ended. `elapsed` is in microseconds, from when the attempt really began.
 
     `retry_after` is how long the other side asked to be left alone, in microseconds: the least wait before a retry.
+    With `ahead`, `then` of the job is under way already: the next `done` for it is the executor's to call.
     """
 
     conclusion: Literal["success"] | Conclusion
@@ -114,6 +121,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     error: ErrorInfo | None = None
     elapsed: int = 0
     retry_after: int = 0
+    ahead: bool = False
 
 
 LogSink = Callable[[LogLine], None]
@@ -123,7 +131,7 @@ Done = Callable[[Job, Outcome], None]
 
 
 class Executor(Protocol):
-    """Performs jobs of one executor type."""
+    """Performs jobs of one executor type. One that looks at `Job.then` says so by an attribute, `runs_ahead = True`."""
 
     def submit(self, jobs: Sequence[Job], done: Done) -> None:
         """Take `jobs`, all of one execution.

@@ -41,6 +41,8 @@ class NodePlan(msgspec.Struct, frozen=True, gc=False, kw_only=True, eq=False):
     args: Mapping[str, object] | None
     """The templates of its executor."""
     pure: bool
+    cut_off: bool
+    """Whether its attempts are given up when their engine has lost contact: they have effects, and may not go on."""
     timeout: int | None
     total_timeout: int | None
     retry: Retry
@@ -218,6 +220,7 @@ def _plan(
         fail_after=node.fail_after,
         args=args,
         pure=executor.pure,
+        cut_off=not executor.pure and node.on_partition == "cancel",
         timeout=node.timeout,
         total_timeout=node.total_timeout,
         retry=node.retry,

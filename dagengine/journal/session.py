@@ -5,18 +5,20 @@ send; acks from the orchestrator's store move `committed` on. Facts are kept, en
 that a session may die at any time: the next one adopts the journal under a new epoch and sends the rest again.
 
 All journals of an engine share a `Budget`. When too much is unacknowledged, all are `congested`, drivers hold back what
-they have not begun, and nothing is dropped. Everything here runs on the event loop's thread.
+they have not begun, and further facts go to a file (`spool`). Nothing is dropped: when there is no room in the file,
+facts stay in memory. Everything here runs on the event loop's thread.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from dagengine.errors import JournalError
 from dagengine.events import facts as codec
 from dagengine.events.facts import Fact
+from dagengine.journal.spool import Spool, Spooled
 from dagengine.wire import limits
 
 __all__ = ["Budget", "SessionJournal", "Sendable"]
@@ -29,23 +31,27 @@ class Budget:
     """How many bytes of unacknowledged facts the executions of one engine may hold together.
 
     Congestion begins when `limit` bytes are exceeded and ends at half of that, so that it does not flutter. Drivers are
-    told of its end only: it begins while one of them appends, and they ask before they begin anything.
+    told of its end only: it begins while one of them appends, and they ask before they begin anything. While there are
+    more than `limit` bytes in memory, facts go to `spool`, if there is one.
     """
 
-    def __init__(self, limit: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, limit: int = 64 * 1024 * 1024, *, spool: Spool | None = None) -> None:
         self.limit = limit
+        self.spool = spool
         self.used = 0
+        self.spooled = 0
+        """How many bytes of `used` are not in memory."""
         self.facts = 0
         self.congested = False
-        self._journals: set[SessionJournal] = set()
+        self._journals: dict[SessionJournal, None] = {}
 
     def join(self, journal: SessionJournal) -> None:
         """Tell `journal` from now on when congestion ends."""
-        self._journals.add(journal)
+        self._journals[journal] = None
 
     def leave(self, journal: SessionJournal) -> None:
         """Tell `journal` no more."""
-        self._journals.discard(journal)
+        self._journals.pop(journal, None)
 
     def change(self, *, facts: int, size: int) -> None:
         """Count `facts` more (or fewer) unacknowledged facts of `size` bytes together."""
@@ -57,6 +63,38 @@ class Budget:
             if not congested:
                 for journal in tuple(self._journals):
                     journal.notify()
+
+    def keep(self, facts: list[bytes]) -> Sequence[bytes | Spooled]:
+        """Count encoded facts and find a place for each: here, as it is, or in the spool."""
+        size, memory, spool = sum(map(len, facts)), self.used - self.spooled, self.spool
+        kept: Sequence[bytes | Spooled] = facts
+        if spool is not None and memory + size > self.limit:
+            kept = places = list[bytes | Spooled]()
+            for fact in facts:
+                spooled = spool.put(fact) if memory > self.limit else None
+                if spooled is None:
+                    memory += len(fact) + FACT_OVERHEAD_BYTES
+                else:
+                    self.spooled += len(fact)
+                places.append(fact if spooled is None else spooled)
+        self.change(facts=len(facts), size=size)
+        return kept
+
+    def read(self, facts: list[bytes | Spooled]) -> list[bytes]:
+        """Facts, wherever they are kept. OSError when one cannot be had back."""
+        spool = self.spool
+        if spool is None or not self.spooled:
+            return cast(list[bytes], facts)
+        return [fact if isinstance(fact, bytes) else spool.read(fact) for fact in facts]
+
+    def free(self, facts: Sequence[bytes | Spooled]) -> None:
+        """Facts are not needed any more."""
+        if self.spooled and self.spool is not None:
+            for fact in facts:
+                if isinstance(fact, Spooled):
+                    self.spooled -= len(fact)
+                    self.spool.free(fact)
+        self.change(facts=-len(facts), size=-sum(map(len, facts)))
 
 
 class Sendable(NamedTuple):
@@ -78,8 +116,8 @@ class SessionJournal:
         self.ended = False
         """Whether the last fact of the execution has been appended."""
         self._committed = committed
-        self._sent: deque[bytes] = deque()
-        self._unsent: deque[bytes] = deque()
+        self._sent: deque[bytes | Spooled] = deque()
+        self._unsent: deque[bytes | Spooled] = deque()
         self._budget = budget
         self._on_ready = on_ready
         self._callbacks: list[Callable[[], None]] = []
@@ -110,9 +148,8 @@ class SessionJournal:
                     "that a session carries: make the value smaller, or pass it by reference"
                 )
         idle = not self._unsent
-        self._unsent.extend(encoded)
         self.ended = isinstance(facts[-1], codec.TERMINAL)
-        self._budget.change(facts=len(encoded), size=sum(map(len, encoded)))
+        self._unsent.extend(self._budget.keep(encoded))
         if idle:
             self._on_ready()
 
@@ -148,10 +185,13 @@ class SessionJournal:
         return self.ended and not self.unacknowledged
 
     def take(self, *, max_facts: int, max_bytes: int) -> Sendable:
-        """The next facts to send, in order: at least one if any is pending, even when it alone is over `max_bytes`."""
+        """The next facts to send, in order: at least one if any is pending, even when it alone is over `max_bytes`.
+
+        JournalError when one that lies in the spool cannot be had back: then this journal cannot go on.
+        """
         first_seq = self._committed + len(self._sent) + 1
         unsent, size = self._unsent, 0
-        taken: list[bytes] = []
+        taken: list[bytes | Spooled] = []
         while unsent and len(taken) < max_facts:
             size += len(unsent[0])
             if size > max_bytes and taken:
@@ -159,7 +199,10 @@ class SessionJournal:
                 break
             taken.append(unsent.popleft())
         self._sent.extend(taken)
-        return Sendable(first_seq, taken, size)
+        try:
+            return Sendable(first_seq, self._budget.read(taken), size)
+        except OSError as exc:
+            raise JournalError(f"facts from {first_seq} on cannot be read back from the spool: {exc}") from exc
 
     def ack(self, epoch: int, seq: int) -> None:
         """Everything up to `seq` is committed. Ignored under another epoch. JournalError when it was never made."""
@@ -210,7 +253,4 @@ class SessionJournal:
             self.notify()
 
     def _discard(self, number: int) -> None:
-        size = 0
-        for _ in range(number):
-            size += len(self._sent.popleft() if self._sent else self._unsent.popleft())
-        self._budget.change(facts=-number, size=-size)
+        self._budget.free([self._sent.popleft() if self._sent else self._unsent.popleft() for _ in range(number)])

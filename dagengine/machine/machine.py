@@ -10,7 +10,8 @@ fact that does not fit the table in `phases` is a bug and raises MachineError.
 Here is what happens to every node: it is decided about, prepared, begun, ended. The rest lives next door: `answers` to
 what was asked before a node could begin, items of `foreach` in `fanout`, `wait` nodes in `waits`, attempts that did not
 succeed in `retrying`, what is due in `timers`, the ends that come early in `giving_up`, what people ask for in
-`operating` (its pauses in `pausing`), and what goes on after a crash in `resuming`.
+`operating` (its pauses in `pausing`), what goes on after a crash in `resuming`, and what is given up without contact
+in `contact`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dagengine.graph.compiled import Graph
 from dagengine.machine import (
     answers,
     conclusion,
+    contact,
     fanout,
     giving_up,
     memo,
@@ -45,6 +47,7 @@ from dagengine.machine.stimuli import (
     Admitted,
     AttemptEnded,
     Begin,
+    ContactLost,
     Evaluated,
     Found,
     Operate,
@@ -132,7 +135,7 @@ class Machine:
         elif not state.ended:
             match stimulus:
                 case AttemptEnded():
-                    self._attempt_ended(stimulus, at)
+                    self.attempt_ended(stimulus, at)
                 case Evaluated():
                     answers.evaluated(self, stimulus, at)
                 case TimePassed():
@@ -147,6 +150,8 @@ class Machine:
                     self._begin(stimulus, at)
                 case Resume():
                     resuming.resume(self, at)
+                case ContactLost():
+                    contact.lost(self, stimulus, at)
                 case _:
                     assert_never(stimulus)
         self._settle(at)
@@ -304,7 +309,8 @@ class Machine:
         if stimulus.cancel is not None:
             operating.operate(self, stimulus.cancel, stimulus.command, at)
 
-    def _attempt_ended(self, stimulus: AttemptEnded, at: int) -> None:
+    def attempt_ended(self, stimulus: AttemptEnded, at: int) -> None:
+        """An attempt has ended: record how, unless nobody waits for it any more, and do what follows for its node."""
         if not self.wants(stimulus):
             return
         position, index = stimulus.node, stimulus.index

@@ -26,6 +26,8 @@ __all__ = ["State", "Status", "Unit"]
 
 Status = Literal["new", "running", "succeeded", "failed", "cancelled"]
 
+_RUNNING: Final = int(Phase.RUNNING)
+
 Unit = tuple[int, int]
 """Whatever has attempts of its own: `(position, item)`; the item is -1 for a node without `foreach`."""
 
@@ -188,6 +190,17 @@ class State:
     def generation_of(self, position: int, index: int) -> int:
         """How often a unit was refused by its code or run again by somebody: what its idempotency key ends in."""
         return self.reruns.get(position, 0) + self.refusals.get((position, index), 0)
+
+    @property
+    def runs(self) -> bool:
+        """Whether any attempt is under way. As fast as looking through bytes: it is asked after every commit."""
+        position = self.phase.find(_RUNNING)
+        while position >= 0:
+            items = self.items.get(position)
+            if items is None or items.phase.find(_RUNNING) >= 0:
+                return True
+            position = self.phase.find(_RUNNING, position + 1)
+        return False
 
     def is_paused(self, position: int) -> bool:
         """Whether nothing new may begin at a node."""

@@ -16,6 +16,7 @@ __all__ = [
     "Admitted",
     "AttemptEnded",
     "Begin",
+    "ContactLost",
     "Evaluated",
     "Found",
     "Operate",
@@ -121,4 +122,15 @@ class TimePassed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: int
 
 
-Stimulus = AttemptEnded | Evaluated | Admitted | Queued | Found | TimePassed | Operate | Begin | Resume
+class ContactLost(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Whoever keeps the execution was not heard of for longer than its lease: another engine may get it any time now.
+
+    `unbegun` are `(node, index, attempt)` of attempts that have started, as facts say, and have not begun to do
+    anything: there is nothing to give up of those.
+    """
+
+    at: int
+    unbegun: frozenset[tuple[int, int, int]] = frozenset()
+
+
+Stimulus = AttemptEnded | Evaluated | Admitted | Queued | Found | TimePassed | Operate | Begin | Resume | ContactLost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from dagengine.driver.local_gate import LocalGate
@@ -29,6 +29,20 @@ class Run(Protocol):
     @property
     def only_waits(self) -> bool:
         """Whether nothing of it is under way: it may as well wait elsewhere."""
+
+    @property
+    def wake_at(self) -> int | None:
+        """When something of it is due next (microseconds since the epoch), or None."""
+
+    def on_rest(self, callback: Callable[[], None], /) -> None:
+        """Have `callback()` called when something has happened that made no facts, and all that were made are
+        committed: `only_waits` may have become true."""
+
+    def lose_contact(self) -> None:
+        """The lease is over: give up effects that run, unless they may go on, and begin none. Idempotent."""
+
+    def regain_contact(self) -> None:
+        """The lease goes on: effects may begin again."""
 
     def operate(self, operation: Operation, *, command: str) -> None:
         """Do what somebody asks for. Idempotent per `command`."""

@@ -7,6 +7,8 @@ in whatever session `SharedPools` came last, and keeps count of what it was gran
   granted until there is another session.
 - The next one begins with a report of all the room that is held here, and with the requests of all that wait. So both
   sides know the same, whatever was lost on the way, and an orchestrator that was restarted learns what is taken.
+- Of several replicas one leads, and it alone speaks of pools. Each leader has a higher term than the one before: one
+  that is leader no more, and does not know it yet, is heard as the followers are, who only tell which pools there are.
 
 Of each pool at most `MOST_ASKED` requests are with the orchestrator at a time, the first in line; the others follow as
 those are granted. A `foreach` over a hundred thousand items must not make it keep a hundred thousand of them.
@@ -22,6 +24,7 @@ from typing import Final, Protocol
 from dagengine.admission.line import Line, rank
 from dagengine.driver.gate import Granted, Request, Ticket
 from dagengine.driver.local_gate import LocalGate
+from dagengine.server.highest import Highest
 from dagengine.wire.v1 import session_pb2
 
 __all__ = ["MOST_ASKED", "SessionGate", "Voice"]
@@ -54,6 +57,7 @@ class SessionGate:
     def __init__(self, gate: LocalGate) -> None:
         self._gate = gate
         self._names: frozenset[str] = frozenset()
+        self._terms = Highest()
         self._voice: Voice | None = None
         """The session in which pools are spoken of; None while there is none."""
         self._counter = itertools.count(1)
@@ -72,7 +76,7 @@ class SessionGate:
     # --- driver.gate.SharedPools ---
 
     def knows(self, pool: str) -> bool:
-        """Whether there is such a pool, as far as the last orchestrator has told."""
+        """Whether there is such a pool, as far as orchestrators have told."""
         return pool in self._names
 
     def ask(self, request: Request, granted: Granted, /) -> None:
@@ -104,8 +108,13 @@ class SessionGate:
 
     # --- what the host hears ---
 
-    def announce(self, voice: Voice, names: Iterable[str]) -> None:
-        """A session tells of the shared pools: from now on they are spoken of in this one."""
+    def announce(self, voice: Voice, names: Iterable[str], *, term: int, incarnation: str) -> None:
+        """A session tells of the shared pools. If that of a leader, they are spoken of in this one from now on."""
+        if not term or term < self._terms.of(incarnation):
+            self._names |= frozenset(names)
+            self._gate.reconsider()
+            return
+        self._terms.note(incarnation, term)
         self._names = frozenset(names)
         self._voice = voice
         self._report = True

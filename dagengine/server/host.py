@@ -3,9 +3,10 @@
 It knows messages, not transports: `session` turns one stream of orchestrator messages into one of engine messages. The
 gRPC service drives it, and so does the in-process transport, with the very same messages.
 
-Several orchestrator replicas may be in session at once. An execution answers to the session whose Start or Adopt came
-last, and obeys the highest epoch it has seen; whatever comes under a lower one is ignored. When its session dies it
-runs on: effects wait for commits by themselves, and facts are kept until somebody adopts the execution or drops it.
+Several orchestrator replicas may be in session at once. Which of them an execution obeys is what `holdings` knows. When
+its session dies it runs on: effects wait for commits by themselves, and facts are kept until somebody adopts the
+execution or drops it. Effects that are under way go on as long as the session's lease; after that, another engine may
+do them (`lease`).
 """
 
 from __future__ import annotations
@@ -15,20 +16,17 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Final
 
-import msgspec
 import structlog
 
-from dagengine.errors import JournalError, WireError
-from dagengine.events import facts as codec
-from dagengine.graph import Graph
+from dagengine.clock import Clock, SystemClock, elapsed
 from dagengine.journal.session import Budget
-from dagengine.machine import operations
+from dagengine.journal.spool import Spool
 from dagengine.server.base import Engine
-from dagengine.server.documents import Documents
 from dagengine.server.gate import SessionGate
-from dagengine.server.held import HeldExecution, has_ended
+from dagengine.server.highest import Highest
+from dagengine.server.holdings import Holdings
+from dagengine.server.lease import Lease, Leases
 from dagengine.server.outbox import Outbox
-from dagengine.server.results import SessionResults
 from dagengine.server.session import Session, expect
 from dagengine.wire import handshake, limits
 from dagengine.wire.v1 import session_pb2
@@ -36,8 +34,6 @@ from dagengine.wire.v1 import session_pb2
 __all__ = ["Host"]
 
 log = structlog.get_logger(__name__)
-
-Refusal = session_pb2.Refusal
 
 LOOK_SECONDS: Final = 0.2
 """How often a drain looks whether what is left only waits: nothing else tells."""
@@ -50,6 +46,8 @@ class Host:
     """One engine, as orchestrators see it. Everything happens on the event loop's thread.
 
     `capacity` is how many executions it runs at a time. With `token`, orchestrators must prove that they know it.
+    `budget` is what unacknowledged facts may take; by default 64 MiB of memory, and 1 GiB of a temporary file. `clock`
+    is what leases run by: a monotonic one.
     """
 
     def __init__(
@@ -62,6 +60,7 @@ class Host:
         labels: Mapping[str, str] | None = None,
         token: str | None = None,
         budget: Budget | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.engine_id = engine_id
         self.capacity = capacity
@@ -70,23 +69,26 @@ class Host:
         self._version = version
         self._labels = dict(labels or {})
         self._token = token.encode() if token is not None else None
-        self._budget = budget or Budget()
+        self._budget = budget or Budget(spool=Spool())
         self._incarnation = secrets.token_hex(8)
-        self._documents = Documents()
         self._gate = SessionGate(engine.gate)
-        self._results = SessionResults(self._outbox_of)
-        self._held: dict[str, HeldExecution] = {}
+        self._held = Holdings(
+            engine, engine_id=engine_id, capacity=capacity, budget=self._budget, changed=self._holdings_changed
+        )
         self._sessions: dict[int, Session] = {}
+        self._leases = Leases(clock or SystemClock(wall=elapsed, monotonic=elapsed), self._lease_turned)
+        self._positions = Highest()
+        """Global positions up to which facts were told to be committed."""
         self._opened = 0
         self._opening = 0
         """Sessions whose orchestrator has not proven yet who it is."""
         self._changed = asyncio.Event()
-        """Set when an execution is held no more, or all its facts are committed."""
+        """Set when an execution is held no more, or facts of it are committed."""
 
     @property
     def running(self) -> int:
         """Executions that take up capacity."""
-        return sum(held.active for held in self._held.values())
+        return self._held.running
 
     @property
     def unacknowledged(self) -> int:
@@ -115,15 +117,16 @@ class Host:
         finally:
             self._opening -= 1
         self._opened += 1
-        session = Session(orchestrator=first.hello.orchestrator, number=self._opened, outbox=Outbox(self._load))
-        self._sessions[session.number] = session
-        about = log.bind(orchestrator=session.orchestrator, incarnation=first.hello.incarnation)
+        outbox, lease = Outbox(self._load), self._leases.begin()
+        session = self._sessions[self._opened] = Session(first.hello, number=self._opened, outbox=outbox, lease=lease)
+        about = log.bind(orchestrator=session.orchestrator, incarnation=session.incarnation)
         about.info("session_opened", held=len(self._held))
         reader: asyncio.Task[None] | None = None
         try:
-            yield session_pb2.EngineMessage(hello=self._hello())
+            yield session_pb2.EngineMessage(hello=self._hello(session))
             reader = asyncio.create_task(self._read(session, incoming))
             while (message := await session.outbox.next()) is not None:
+                session.sends(message)
                 yield message
             if reader.done():
                 await reader
@@ -145,13 +148,20 @@ class Host:
         del self._sessions[session.number]
         self._changed.set()
         self._gate.left(session.outbox)
-        self._results.left(session.outbox)
+        self._held.left(session.outbox)
         session.outbox.close()
-        for held in self._held.values():
-            if held.outbox is session.outbox:
-                held.detach()
+        self._leases.end(session.lease)
 
-    def _hello(self) -> session_pb2.EngineHello:
+    def _lease_turned(self, lease: Lease) -> None:
+        """A lease is over, or goes on after all."""
+        told = [held for held in self._held if held.lease is lease]
+        if told:  # else nothing follows from it: every session that has ended leaves a lease behind
+            tell, event = (log.warning, "lease_over") if lease.over else (log.info, "lease_renewed")
+            tell(event, held=len(told), seconds=lease.length / 1e6)
+        for held in told:
+            held.obey_lease()
+
+    def _hello(self, session: Session) -> session_pb2.EngineHello:
         return session_pb2.EngineHello(
             engine=self.engine_id,
             incarnation=self._incarnation,
@@ -160,8 +170,9 @@ class Host:
             labels=self._labels,
             capacity=self.capacity,
             draining=self.draining,
-            held=[held.to_held() for held in self._held.values()],
+            held=[held.to_held() for held in self._held],
             pools=self._gate.own_pools(),
+            acknowledged_position=self._positions.of(session.incarnation),
         )
 
     def _load(self) -> session_pb2.Load:
@@ -177,186 +188,39 @@ class Host:
 
     def _obey(self, session: Session, message: session_pb2.OrchestratorMessage) -> None:
         """Take the fields of a message in the order of their numbers, but before all else what pools there are."""
+        self._leases.check()  # it may have lain there for long, if this process stood still
         if message.HasField("shared_pools"):
-            self._gate.announce(session.outbox, message.shared_pools.names)
+            self._gate.announce(
+                session.outbox,
+                message.shared_pools.names,
+                term=message.shared_pools.term,
+                incarnation=session.incarnation,
+            )
+        holdings = self._held
         for drop in message.drops:
-            held = self._held.get(drop.execution)
-            if held is not None and drop.epoch >= held.epoch:
-                self._forget(held)
+            holdings.drop(drop)
         for adopt in message.adopts:
-            self._adopt(session, adopt)
+            holdings.adopt(session, adopt)
         for history in message.histories:
             session.add_history(history)
         for start in message.starts:
-            self._start(session, start)
+            holdings.start(session, start, draining=self.draining)
         for delivery in message.deliveries:
-            self._deliver(delivery)
+            holdings.deliver(delivery)
         for ack in message.acks:
-            self._ack(ack)
+            holdings.ack(ack)
+            self._changed.set()
         for resend in message.resends:
-            held = self._held.get(resend.execution)
-            if held is not None:
-                held.journal.resend(resend.epoch, resend.from_seq)
+            holdings.resend(resend)
         for grant in message.pool_grants:
             self._gate.grant(session.outbox, grant.tickets)
-        self._results.answered(message.result_answers)
+        holdings.results.answered(message.result_answers)
+        if message.HasField("lease"):
+            session.renew(message.lease)
+        if message.position:
+            self._positions.note(session.incarnation, message.position)
 
-    def _outbox_of(self, execution: str) -> Outbox | None:
-        held = self._held.get(execution)
-        return None if held is None else held.outbox
-
-    def _adopt(self, session: Session, adopt: session_pb2.Adopt) -> None:
-        held = self._held.get(adopt.execution)
-        if held is None:
-            session.refuse(adopt.execution, adopt.epoch, Refusal.HISTORY_MISSING, f"{self.engine_id} does not hold it")
-        elif not self._is_late(session, held, adopt.epoch):
-            self._continue(session, held, epoch=adopt.epoch, committed=adopt.committed_seq)
-
-    def _is_late(self, session: Session, held: HeldExecution, epoch: int) -> bool:
-        """Whether a command is out of date: of a lower epoch, or of this one but from a session that was replaced."""
-        replaced = held.outbox is not None and session.number < held.session_number
-        return epoch < held.epoch or (epoch == held.epoch and replaced)
-
-    def _continue(self, session: Session, held: HeldExecution, *, epoch: int, committed: int) -> None:
-        held.attach(session.outbox, session.number)
-        try:
-            held.journal.adopt(epoch, committed)
-        except JournalError as exc:
-            self._forget(held)
-            session.refuse(held.execution, epoch, Refusal.HISTORY_MISSING, f"{self.engine_id} was {exc}")
-
-    def _start(self, session: Session, start: session_pb2.Start) -> None:
-        held = self._held.get(start.execution)
-        if held is not None:
-            if self._is_late(session, held, start.epoch):
-                session.forget_history(start.execution)
-                return
-            if start.epoch == held.epoch:
-                session.forget_history(start.execution)
-                self._continue(session, held, epoch=start.epoch, committed=start.history)
-                return
-            self._forget(held)
-        try:
-            history = session.take_history(start)
-        except WireError as exc:
-            session.refuse(start.execution, start.epoch, Refusal.HISTORY_MISSING, f"{self.engine_id}: {exc}")
-            return
-        try:
-            graph = self._admit(session, start)
-            if graph is not None:
-                self._run(session, start, graph, history)
-        except Exception as exc:
-            # Whatever it is, one execution must not take the session with it.
-            log.warning("start_failed", execution=start.execution, exc_info=True)
-            session.refuse(start.execution, start.epoch, Refusal.BROKEN, f"{type(exc).__name__}: {exc}")
-
-    def _admit(self, session: Session, start: session_pb2.Start) -> Graph | None:
-        """The graph to run, or None when the start was refused."""
-        graph, missing = self._documents.find(start.digest), list[str]()
-        try:
-            if graph is None and start.document:
-                graph = self._documents.add(start.digest, start.document)
-        except WireError as exc:  # another engine, of another release perhaps, may be able to use it
-            missing.append(str(exc))
-        if graph is not None:
-            missing.extend(self._engine.missing(graph.document))
-        reason, message = None, ""
-        if self.draining:
-            reason, message = Refusal.DRAINING, "it is shutting down"
-        elif self.running >= self.capacity:
-            reason, message = Refusal.FULL, f"it runs {self.running} executions, its capacity is {self.capacity}"
-        elif self._budget.congested:
-            reason, message = Refusal.FULL, f"{self.unacknowledged} facts wait to be acknowledged"
-        elif missing:
-            reason, message = Refusal.UNABLE, "; ".join(missing)
-        elif graph is None:
-            reason, message = Refusal.UNKNOWN_DOCUMENT, f"it does not know the document {start.digest}"
-        if reason is None:
-            return graph
-        session.refuse(start.execution, start.epoch, reason, f"{self.engine_id}: {message}")
-        return None
-
-    def _run(self, session: Session, start: session_pb2.Start, graph: Graph, history: list[bytes]) -> None:
-        facts = [codec.decode(fact) for fact in history]
-        held = HeldExecution(start, budget=self._budget)
-        held.attach(session.outbox, session.number)
-        self._held[held.execution] = held
-        try:
-            run = held.run = self._engine.open(
-                graph,
-                execution=held.execution,
-                journal=held.journal,
-                seed=start.seed,
-                log=held.log,
-                results=self._results,
-                priority=start.priority,
-            )
-            if facts:
-                run.resume(facts)
-            else:
-                run.start(start.inputs)
-        except BaseException:
-            self._forget(held)
-            raise
-        # One that has ended is given to an engine for what is asked of it: that comes next, and must find it here.
-        if not has_ended(facts):
-            self._begin_to_watch(held)
-        self._report()
-
-    def _begin_to_watch(self, held: HeldExecution) -> None:
-        if held.watcher is None:
-            held.watcher = asyncio.create_task(self._watch(held), name=f"watch-{held.execution}")
-
-    def _deliver(self, delivery: session_pb2.Delivery) -> None:
-        held = self._held.get(delivery.execution)
-        if held is None or held.run is None:
-            return  # it will be delivered again to whoever holds the execution
-        try:
-            operation = operations.decode(delivery.payload)
-        except msgspec.MsgspecError as exc:  # of another release perhaps; the others of this session can be obeyed
-            log.warning("delivery_not_understood", execution=delivery.execution, command=delivery.id, error=str(exc))
-            return
-        held.run.operate(operation, command=delivery.id)
-        self._begin_to_watch(held)
-
-    def _ack(self, ack: session_pb2.Ack) -> None:
-        held = self._held.get(ack.execution)
-        if held is None:
-            return
-        try:
-            held.journal.ack(ack.epoch, ack.seq)
-        except JournalError as exc:
-            raise WireError(f"execution {ack.execution}: {exc}") from exc
-        if not held.journal.unacknowledged:
-            self._changed.set()
-
-    # --- the life of an execution ---
-
-    async def _watch(self, held: HeldExecution) -> None:
-        """Forget an execution once all of it is committed, or once it broke down."""
-        try:
-            await held.end()
-        except Exception as exc:
-            log.exception("execution_broke", execution=held.execution)
-            if held.outbox is not None:
-                held.outbox.refuse(
-                    Refusal(
-                        execution=held.execution,
-                        epoch=held.epoch,
-                        reason=Refusal.BROKEN,
-                        message=f"{self.engine_id}: {type(exc).__name__}: {exc}",
-                    )
-                )
-            self._forget(held)
-        else:
-            if not held.stopped:
-                self._forget(held)
-
-    def _forget(self, held: HeldExecution) -> None:
-        if self._held.get(held.execution) is held:
-            del self._held[held.execution]
-        held.close()
-        self._engine.release(held.execution)
+    def _holdings_changed(self) -> None:
         self._changed.set()
         self._report()
 
@@ -374,18 +238,14 @@ class Host:
         self.draining = True
         self._report()
         log.info("drain_began", held=len(self._held), seconds=timeout)
-        await self._until(lambda: all(held.only_waits for held in self._held.values()), timeout)
-        left = list(self._held.values())
+        await self._until(lambda: all(held.only_waits for held in self._held), timeout)
+        left = list(self._held)
         for held in left:
             held.stop()
         await self._until(lambda: not any(held.journal.unacknowledged for held in left), FLUSH_SECONDS)
         for held in left:
-            if held.outbox is not None:
-                message = f"{self.engine_id} is shutting down"
-                held.outbox.refuse(
-                    Refusal(execution=held.execution, epoch=held.epoch, reason=Refusal.DRAINING, message=message)
-                )
-            self._forget(held)
+            held.hand_back(session_pb2.Refusal.DRAINING, f"{self.engine_id} is shutting down")
+            self._held.forget(held)
         log.info("drain_ended", handed_back=len(left))
         self.close()
         # Whoever takes this engine away next must not cut off what tells where its executions go.
@@ -394,10 +254,11 @@ class Host:
     def close(self) -> None:
         """Stop everything. Sessions still send what they have to, and end."""
         self.draining = True
-        for held in list(self._held.values()):
-            self._forget(held)
+        for held in list(self._held):
+            self._held.forget(held)
         for session in self._sessions.values():
             session.outbox.close()
+        self._leases.stop()
 
     async def _until(self, condition: Callable[[], bool], timeout: float) -> None:
         """Wait for a condition, for up to `timeout` seconds. Looked at when something has changed, and now and then."""

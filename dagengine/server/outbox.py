@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from dagengine.errors import JournalError
 from dagengine.journal.session import SessionJournal
 from dagengine.server.logs import LogBuffer
 from dagengine.wire import limits
@@ -37,6 +38,12 @@ class Source(Protocol):
     def outbox(self) -> Outbox | None:
         """That of the session that it answers to now."""
 
+    def to_park(self) -> session_pb2.Park | None:
+        """What tells that it only waits; None when that is not so (any more), or was told."""
+
+    def fail(self, error: Exception, /) -> None:
+        """Its facts cannot be sent."""
+
 
 class PoolSource(Protocol):
     """What has something to say about pools (`dagengine.server.gate.SessionGate`)."""
@@ -55,11 +62,13 @@ class Outbox:
         # Dicts are queues here that hold each execution once.
         self._facts: dict[str, Source] = {}
         self._logs: dict[str, Source] = {}
+        self._parks: dict[str, Source] = {}
         self._pools: PoolSource | None = None
         self._lookups: list[session_pb2.ResultLookup] = []
         self._wake = asyncio.Event()
         self._closed = False
         self._tick: asyncio.TimerHandle | None = None
+        self._every = limits.REPORT_SECONDS
         self._rearm()
 
     def facts(self, held: Source) -> None:
@@ -70,6 +79,11 @@ class Outbox:
     def logs(self, held: Source) -> None:
         """`held` has log lines to send."""
         self._logs[held.execution] = held
+        self._wake.set()
+
+    def park(self, held: Source) -> None:
+        """`held` seems to do nothing but wait."""
+        self._parks[held.execution] = held
         self._wake.set()
 
     def refuse(self, refusal: session_pb2.Refusal) -> None:
@@ -90,6 +104,14 @@ class Outbox:
     def report(self) -> None:
         """The load has changed."""
         self._wake.set()
+
+    def report_every(self, seconds: float) -> None:
+        """Report at least so often, and not less often than always."""
+        every = min(seconds, limits.REPORT_SECONDS)
+        if every < self._every and self._tick is not None:
+            self._tick.cancel()
+            self._tick = asyncio.get_running_loop().call_later(every, self._rearm)
+        self._every = every
 
     def close(self) -> None:
         """Let `next` give what is there already, and then None."""
@@ -122,6 +144,7 @@ class Outbox:
             self._pools = None
         message.result_lookups.extend(self._lookups)
         self._lookups.clear()
+        self._add_parks(message)
         load = self._load()
         if load != self._reported:
             message.load.CopyFrom(load)
@@ -150,7 +173,11 @@ class Outbox:
             journal = held.journal
             if held.outbox is not self or not journal.pending:  # another session has it, or it was dropped
                 continue
-            batch = journal.take(max_facts=number, max_bytes=room)
+            try:
+                batch = journal.take(max_facts=number, max_bytes=room)
+            except JournalError as exc:
+                held.fail(exc)  # it alone: the session goes on
+                continue
             room -= batch.size
             number -= len(batch.facts)
             message.facts.add(
@@ -160,8 +187,14 @@ class Outbox:
                 self._facts[held.execution] = held
                 break
 
+    def _add_parks(self, message: session_pb2.EngineMessage) -> None:
+        for held in self._parks.values():
+            if held.outbox is self and (park := held.to_park()) is not None:
+                message.parks.append(park)
+        self._parks.clear()
+
     def _rearm(self) -> None:
         """Report from time to time also when nothing changes: it shows that this engine lives."""
         self._reported = None
         self._wake.set()
-        self._tick = asyncio.get_running_loop().call_later(limits.REPORT_SECONDS, self._rearm)
+        self._tick = asyncio.get_running_loop().call_later(self._every, self._rearm)

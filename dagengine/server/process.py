@@ -62,6 +62,7 @@ async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> No
         capacity=settings.capacity,
         labels=settings.engine_labels,
         token=token,
+        budget=settings.budget(),
     )
     server = EngineServer(
         host,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from dagengine.errors import WireError
+from dagengine.server.lease import Lease
 from dagengine.server.outbox import Outbox
 from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
@@ -16,10 +17,12 @@ __all__ = ["Session", "expect"]
 class Session:
     """One session after its opening. `number` counts them: a higher one began later."""
 
-    def __init__(self, *, orchestrator: str, number: int, outbox: Outbox) -> None:
-        self.orchestrator = orchestrator
+    def __init__(self, hello: session_pb2.OrchestratorHello, *, number: int, outbox: Outbox, lease: Lease) -> None:
+        self.orchestrator: str = hello.orchestrator
+        self.incarnation: str = hello.incarnation
         self.number = number
         self.outbox = outbox
+        self.lease = lease
         self._histories: dict[str, tuple[int, list[bytes]]] = {}
 
     def add_history(self, history: session_pb2.History) -> None:
@@ -44,6 +47,16 @@ class Session:
                 f"but {len(facts)} came in a row under epoch {epoch}"
             )
         return facts
+
+    def sends(self, message: session_pb2.EngineMessage) -> None:
+        """A message is about to be handed to the transport."""
+        if message.HasField("load"):
+            message.load.beat = self.lease.beat()
+
+    def renew(self, lease: session_pb2.Lease) -> None:
+        """A report was answered: the lease goes on, and reports must come often enough for it to do so."""
+        if self.lease.answered(lease.beat, lease.milliseconds):
+            self.outbox.report_every(max(self.lease.length / 3e6, limits.SHORTEST_REPORT_SECONDS))
 
     def refuse(self, execution: str, epoch: int, reason: session_pb2.Refusal.Reason, message: str) -> None:
         """Tell the orchestrator that an execution will not run here."""

@@ -29,7 +29,7 @@ from pydantic import BaseModel
 from dagengine.errors import Problem, SpecError
 from dagengine.spec import document
 from dagengine.spec.document import Check
-from dagengine.spec.model import Concurrency, CronTrigger, Document, FailurePolicy, HTTPTrigger
+from dagengine.spec.model import Concurrency, CronTrigger, Document, FailurePolicy, HTTPTrigger, Retention
 from dagengine.spec.node_group import NodeGroup
 from dagengine.spec.node_options import PythonOptions, Timeout, plain
 from dagengine.spec.node_ref import Dependencies, NodeRef, PythonNodeRef
@@ -44,7 +44,7 @@ class Workflow(NodeGroup):
     `inputs` maps names to JSON Schemas, `outputs` names to templates. `http` is a path (`/trigger/name`) or an
     HTTPTrigger, `cron` a schedule or a CronTrigger; both may be mappings as in a document. `env` and `secrets` are the
     document's `configuration.env` and `configuration.secrets`, `modules` Lua code by name. `timeout`,
-    `failure_policy`, `concurrency` (a number is its `max`) and `priority` are those of `spec`.
+    `failure_policy`, `concurrency` (a number is its `max`), `priority` and `retention` are those of `spec`.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Workflow(NodeGroup):
         failure_policy: FailurePolicy | None = None,
         concurrency: int | Mapping[str, object] | Concurrency | None = None,
         priority: int = 0,
+        retention: Mapping[str, object] | Retention | None = None,
     ) -> None:
         self.id = id
         self.version = version
@@ -90,6 +91,7 @@ class Workflow(NodeGroup):
             timeout=timeout,
             failure_policy=failure_policy,
             priority=priority or None,
+            retention=plain(retention) if isinstance(retention, BaseModel) else retention,
         )
         if concurrency is not None:
             self._spec["concurrency"] = {"max": concurrency} if isinstance(concurrency, int) else plain(concurrency)

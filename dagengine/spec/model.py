@@ -41,11 +41,15 @@ __all__ = [
     "HTTPExecutor",
     "HTTPTrigger",
     "Identifier",
+    "KeptExecutions",
+    "KeptLogs",
     "LuaExecutor",
     "MAX_PRIORITY",
     "Metadata",
     "Node",
+    "OnPartition",
     "PythonExecutor",
+    "Retention",
     "Retry",
     "RetryPolicy",
     "RunIf",
@@ -63,6 +67,7 @@ MAX_PRIORITY: Final = 1_000
 
 RunIf = Literal["all_succeeded", "all_done", "any_succeeded", "any_failed", "none_failed", "always"]
 FailurePolicy = Literal["continue", "fail_fast"]
+OnPartition = Literal["cancel", "continue"]
 
 
 class Backoff(Model):
@@ -137,6 +142,11 @@ class Node(Model):
     weight: int = Field(default=1, ge=1, le=1_000_000, strict=True, description="How much room in the pool it takes.")
     rate: RateField | None = Field(default=None, description="How often attempts of this node begin, on one engine.")
     cache: Cache | None = Field(default=None, description="Use a result that was found before.")
+    on_partition: OnPartition = Field(
+        default="cancel",
+        description="What becomes of an attempt with effects whose engine has had no contact for longer than its "
+        "lease, so that another engine may get the execution: stop it, or let it go on.",
+    )
 
 
 class HTTPTrigger(Model):
@@ -185,6 +195,28 @@ class Concurrency(Model):
     )
 
 
+class KeptExecutions(Model):
+    """Which executions that have ended are kept: not those that are older, nor those beyond so many newer ones."""
+
+    ttl: Duration | None = Field(default=None, gt=0, description="How long one is kept after its end.")
+    keep: int | None = Field(default=None, ge=1, strict=True, description="How many are kept, the newest.")
+
+
+class KeptLogs(Model):
+    """How long log lines are kept of an execution that has ended. They go with it at the latest."""
+
+    ttl: Duration | None = Field(default=None, gt=0, description="How long after the end of their execution.")
+
+
+class Retention(Model):
+    """What is kept of executions that have ended. Each part that is given stands in place of what the server says."""
+
+    executions: KeptExecutions | None = Field(
+        default=None, description="Executions with all that belongs to them. Empty: all are kept."
+    )
+    logs: KeptLogs | None = Field(default=None, description="Their log lines. Empty: as long as their execution.")
+
+
 class Metadata(Model):
     """Who a workflow is."""
 
@@ -226,6 +258,7 @@ class Spec(Model):
         strict=True,
         description="Higher ones are placed first; those that wait long are not passed over for ever.",
     )
+    retention: Retention = Field(default=Retention(), description="What is kept of executions that have ended.")
     triggers: Triggers = Triggers()
     configuration: Configuration = Configuration()
 

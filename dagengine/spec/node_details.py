@@ -19,6 +19,7 @@ _NOT_WHILE_WAITING: Final = {
     "pool": "a wait node holds nothing while it waits, and takes no room in a pool; remove it",
     "weight": "a wait node holds nothing while it waits, and takes no room in a pool; remove it",
     "rate": "a wait node holds nothing while it waits, and has no rate; remove it",
+    "on_partition": "a wait node has no attempts that an engine could lose; remove it",
 }
 _GLOB: Final = re.compile(r"[^\s\[\]{}]+")
 

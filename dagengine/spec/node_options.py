@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypedDict
 from pydantic import BaseModel
 
 from dagengine.spec.executors import BasicAuth, BearerAuth, HeaderAuth
-from dagengine.spec.model import Cache, Retry, RunIf
+from dagengine.spec.model import Cache, OnPartition, Retry, RunIf
 from dagengine.spec.node_ref import Dependencies
 
 __all__ = [
@@ -49,6 +49,7 @@ class NodeOptions(TypedDict, total=False):
     weight: int | None
     rate: str | None
     cache: str | Cache | Mapping[str, object] | None
+    on_partition: OnPartition | None
     name: str
     description: str
 

@@ -27,7 +27,7 @@ __all__ = [
     "ProtocolMismatch",
 ]
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Version of the session protocol that this code speaks."""
 
 NONCE_BYTES: Final = 32

@@ -21,6 +21,7 @@ __all__ = [
     "OPENING_SECONDS",
     "REPORT_SECONDS",
     "SERVICE",
+    "SHORTEST_REPORT_SECONDS",
     "SILENCE_SECONDS",
 ]
 
@@ -44,6 +45,9 @@ MAX_LOG_LINE_BYTES: Final = 64 * 1024
 
 REPORT_SECONDS: Final = 3.0
 """An engine reports its load at least this often, which also shows that it lives."""
+
+SHORTEST_REPORT_SECONDS: Final = 0.05
+"""And not more often than this when nothing has changed, however short a lease is."""
 
 SILENCE_SECONDS: Final = 15.0
 """An orchestrator that hears nothing for this long takes the session for dead."""

@@ -18,6 +18,7 @@ from orchestrator.api import events, openapi
 from orchestrator.api.bodies import Bodies
 from orchestrator.api.executions import Executions
 from orchestrator.api.guard import Guard
+from orchestrator.api.keeping import Keeping
 from orchestrator.api.operating import Operating
 from orchestrator.api.operations import Operation, routes
 from orchestrator.api.system import System
@@ -36,6 +37,7 @@ def create_app(
     metrics: Callable[[], bytes],
     readiness: Callable[[], list[str]],
     health: Callable[[], list[str]],
+    warnings: Callable[[], list[str]] = list,
     http_triggers: Callable[[str, str], str | None],
     token: SecretStr | None = None,
     allowed_hosts: Collection[str] = (),
@@ -46,7 +48,7 @@ def create_app(
     """The REST interface over `verbs`.
 
     `metrics` gives the Prometheus text; `readiness` the reasons why executions cannot be taken now (empty: ready),
-    `health` those why the process should be started anew (empty: it is well);
+    `health` those why the process should be started anew (empty: it is well), `warnings` what else there is to know;
     `http_triggers` the reference that a method and path start, or None. With `token`, all but health and readiness
     need it. `allowed_hosts` are names (without port) beyond loopback names and IP addresses. `max_body` is in bytes;
     `trigger_wait` (longest wait of an HTTP trigger) and `heartbeat` (of event streams) are in seconds.
@@ -61,8 +63,9 @@ def create_app(
         *Executions(verbs, bodies, waiting).operations(),
         *Operating(verbs, bodies).operations(),
         *events.Events(verbs, waiting, heartbeat=heartbeat).operations(),
+        *Keeping(verbs, bodies).operations(),
         *Workflows(verbs, bodies).operations(),
-        *System(verbs, metrics=metrics, readiness=readiness, health=health).operations(),
+        *System(verbs, metrics=metrics, readiness=readiness, health=health, warnings=warnings).operations(),
     )
     # The pages that FastAPI would offer load scripts from elsewhere; the description itself is at /openapi.json.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url="/openapi.json")

@@ -11,12 +11,16 @@ __all__ = [
     "EXECUTION",
     "EXPLANATION",
     "FACT",
+    "JOURNAL",
     "LOG",
     "NODE",
     "POOL",
+    "PURGE",
+    "PURGED",
     "QUEUED",
     "RECEIPT",
     "REGISTRATION",
+    "REPLICA",
     "WORKFLOW",
 ]
 
@@ -124,7 +128,49 @@ LOG: Final[dict[str, Any]] = {
         "text": "greeting world",
     },
 }
+JOURNAL: Final[dict[str, Any]] = {
+    "format": "dagengine-journal/1",
+    "release": "0.1.0",
+    "execution": _EXECUTION_ID,
+    "workflow": "greeting",
+    "version": "1.0.0",
+    "digest": _DIGEST,
+    "status": "succeeded",
+    "seed": 1_234_567_890_123,
+    "epoch": 1,
+    "last_seq": 4,
+    "created_at": 1_760_000_001_000_000,
+    "started_at": 1_760_000_001_002_000,
+    "finished_at": 1_760_000_001_003_500,
+    "inputs": {"name": "world"},
+    "document": DOCUMENT,
+}
+PURGE: Final[dict[str, Any]] = {"workflow": "greeting", "older_than": "30d", "keep": 100, "dry_run": True}
+PURGED: Final[dict[str, Any]] = {
+    "dry_run": False,
+    "workflows": [
+        {
+            "workflow": "greeting",
+            "executions": 12,
+            "facts": 48,
+            "oldest": 1_750_000_001_003_500,
+            "newest": 1_757_000_001_003_500,
+        }
+    ],
+    "executions": 12,
+    "rows": 84,
+    "log_lines": 0,
+    "values": 0,
+    "more": False,
+}
 POOL: Final[dict[str, Any]] = {"name": "db", "scope": "system", "size": 10, "used": 4, "waiting": 0}
+
+REPLICA: Final[dict[str, Any]] = {
+    "name": "orchestrator-0",
+    "leads": True,
+    "joined_at": 1_767_225_600_000_000,
+    "until": 1_767_229_206_000_000,
+}
 
 ENGINE: Final[dict[str, Any]] = {
     "id": "engine-1",

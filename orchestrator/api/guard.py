@@ -30,7 +30,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator import problems
-from orchestrator.errors import Unauthorized
+from orchestrator.errors import RequestError, StoreError, Unauthorized, ValuesMissing
 from orchestrator.problems import Misdirected
 
 __all__ = ["Guard", "PUBLIC_PATHS"]
@@ -79,6 +79,8 @@ class Guard:
         path = scope["path"]
         if path in PUBLIC_PATHS:
             return
+        if "\x00" in path or b"%00" in scope["query_string"]:
+            raise RequestError("the URL has a NUL in it: nothing here is named so")
         host = origin = authorization = b""
         for name, value in scope["headers"]:
             if name == b"host":
@@ -147,8 +149,14 @@ async def _refuse(exc: Exception, scope: Scope, receive: Receive, send: Send) ->
     details = problems.describe(exc, instance=scope["path"])
     if details is None:
         number = secrets.token_hex(8)
-        _log.error("request_failed", incident=number, method=scope["method"], path=scope["path"], exc_info=exc)
-        details = problems.incident(number, instance=scope["path"])
+        about = {"incident": number, "method": scope["method"], "path": scope["path"]}
+        # A database that is away, a disk that is full: no fault of ours, and it passes. Values that are gone stay so.
+        if isinstance(exc, StoreError) and not isinstance(exc, ValuesMissing):
+            _log.error("store_failed", error=str(exc), **about)
+            details = problems.outage(number, instance=scope["path"])
+        else:
+            _log.error("request_failed", exc_info=exc, **about)
+            details = problems.incident(number, instance=scope["path"])
     body = msgspec.json.encode(details)
     headers = _headers(exc, details, len(body))
     await send({"type": "http.response.start", "status": details.status, "headers": headers})

@@ -30,9 +30,12 @@ _TYPES: Final = (
     verbs.ExecutionPage,
     verbs.ExecutionView,
     verbs.Explanation,
+    verbs.JournalHeader,
     verbs.PoolView,
+    verbs.PurgeReport,
     verbs.Receipt,
     verbs.Registration,
+    verbs.ReplicaView,
     verbs.WorkflowView,
     views.AttemptList,
     views.CancelRequest,
@@ -45,8 +48,10 @@ _TYPES: Final = (
     views.NodeList,
     views.PauseRequest,
     views.PoolList,
+    views.PurgeRequest,
     views.Readiness,
     views.Removal,
+    views.ReplicaList,
     views.ResumeRequest,
     views.RetryRequest,
     views.SignalRequest,
@@ -67,6 +72,8 @@ _RAW: Final = {
     ("AttemptView", "args"): {"description": "JSON: the evaluated templates of the node's executor."},
     ("AttemptView", "result"): {"description": "JSON."},
     ("EditRequest", "inputs"): {"type": "object"},
+    ("JournalHeader", "document"): {"$ref": _REF.format(name="Document")},
+    ("JournalHeader", "inputs"): {"type": "object"},
 }
 """What the JSON is that views carry as raw bytes."""
 

@@ -1,17 +1,18 @@
-"""Operations about the orchestrator itself: its engines and pools, health, readiness and metrics."""
+"""Operations about the orchestrator itself: its engines, pools and replicas, health, readiness and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.api import examples
 from orchestrator.api.operations import Answer, Operation, json_response
 from orchestrator.verbs import Verbs
-from orchestrator.views import EngineList, Health, PoolList, Readiness
+from orchestrator.views import EngineList, Health, PoolList, Readiness, ReplicaList
 
 __all__ = ["System"]
 
@@ -19,10 +20,10 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class System:
-    """Engines, pools, health, readiness and metrics.
+    """Engines, pools, replicas, health, readiness and metrics.
 
     `readiness` gives the reasons why executions cannot be taken now, `health` those why the process should be started
-    anew, `metrics` the Prometheus text.
+    anew, `warnings` what else somebody should know, `metrics` the Prometheus text.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class System:
         metrics: Callable[[], bytes],
         readiness: Callable[[], list[str]],
         health: Callable[[], list[str]],
+        warnings: Callable[[], list[str]],
     ) -> None:
         self._verbs = verbs
         self._metrics = metrics
         self._readiness = readiness
         self._health = health
+        self._warnings = warnings
 
     def operations(self) -> Sequence[Operation]:
         """What this part of the interface offers."""
@@ -69,6 +72,22 @@ class System:
                 answers={
                     200: Answer(
                         description="The pools as they stand.", schema=PoolList, example={"items": [examples.POOL]}
+                    )
+                },
+            ),
+            Operation(
+                name="listReplicas",
+                method="GET",
+                path="/api/v1/replicas",
+                tag="system",
+                summary="List replicas",
+                description="The orchestrators that share one store. Any of them takes any request; one leads.",
+                endpoint=self.replicas,
+                answers={
+                    200: Answer(
+                        description="In the order in which they joined.",
+                        schema=ReplicaList,
+                        example={"items": [examples.REPLICA]},
                     )
                 },
             ),
@@ -131,12 +150,17 @@ class System:
         """The pools as they stand."""
         return json_response(PoolList(items=await self._verbs.pools()))
 
+    async def replicas(self, _request: Request, _query: dict[str, Any]) -> Response:
+        """The orchestrators that share one store."""
+        return json_response(ReplicaList(items=await self._verbs.replicas()))
+
     async def health(self, _request: Request, _query: dict[str, Any]) -> Response:
         """200 as long as the process does what it should, else 503 with the reasons."""
+        warnings = self._warnings() or UNSET
         reasons = self._health()
         if reasons:
-            return json_response(Health(status="broken", reasons=reasons), status=503)
-        return json_response(Health())
+            return json_response(Health(status="broken", reasons=reasons, warnings=warnings), status=503)
+        return json_response(Health(warnings=warnings))
 
     async def ready(self, _request: Request, _query: dict[str, Any]) -> Response:
         """200 or 503, with the reasons."""

@@ -66,7 +66,8 @@ class _Child:
 class Cluster:
     """Starts on `async with`, and stops everything when the block is left.
 
-    `port` 0 takes a free one. With `data`, the store is kept in that directory; without, it goes with the cluster.
+    `port` 0 takes a free one. With `data`, the store is kept in that directory; with `database_url`, it is that one;
+    without either it goes with the cluster. Without `orchestrator` there are engines only, for one in this process.
     `environment` is added to that of the processes. Raises SettingsError when `data` cannot be such a directory,
     TransportError when a process does not start.
     """
@@ -77,6 +78,8 @@ class Cluster:
         engines: int = 2,
         port: int = 0,
         data: Path | None = None,
+        database_url: str | None = None,
+        orchestrator: bool = True,
         token: str | None = None,
         environment: Mapping[str, str] | None = None,
         on_line: LineSink | None = None,
@@ -87,6 +90,8 @@ class Cluster:
         self._wanted = engines
         self._port = port
         self._data = data
+        self._database_url = database_url
+        self._with_orchestrator = orchestrator
         self._on_line = on_line or (lambda _name, _line: None)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DAGENGINE_")}
         self._environment = {
@@ -112,8 +117,9 @@ class Cluster:
                 )
                 for child in children
             ]
-            orchestrator = await self._start_orchestrator(directory)
-            self.url = str(orchestrator.announced["url"])
+            if self._with_orchestrator:
+                orchestrator = await self._start_orchestrator(directory)
+                self.url = str(orchestrator.announced["url"])
         except BaseException:
             await self._stop()
             raise
@@ -167,11 +173,12 @@ class Cluster:
             "--host=127.0.0.1",
             f"--port={self._port}",
             f"--engines={addresses}",
-            f"--database-url=sqlite:///{(directory / 'orchestrator.db').resolve()}",
         ]
-        return await self._start("orchestrator", command)
+        url = self._database_url or f"sqlite:///{(directory / 'orchestrator.db').resolve()}"
+        # By environment: the URL of a database may hold a password, and a command line is seen by everybody.
+        return await self._start("orchestrator", command, environment={"DATABASE_URL": url})
 
-    async def _start(self, name: str, command: Sequence[str]) -> _Child:
+    async def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> _Child:
         process = await asyncio.create_subprocess_exec(
             *_CHILD,
             str(os.getpid()),
@@ -180,7 +187,7 @@ class Cluster:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self._environment,
+            env={**self._environment, **(environment or {})},
             start_new_session=True,
         )
         child = _Child(name, process)

@@ -14,7 +14,7 @@ try:
     from typer.core import TyperGroup
 
     from orchestrator.cli import failures
-    from orchestrator.cli.commands import change, dev, local, look, operate, repl
+    from orchestrator.cli.commands import change, dev, journal, keep, local, look, operate, repl
 except KeyboardInterrupt:  # Ctrl-C when nothing has begun yet: as silent as one that comes later
     sys.exit(130)
 
@@ -75,13 +75,14 @@ def _build() -> typer.Typer:
     )
     root.callback()(_root)
     _add(root, local.run, local.validate, local.graph, local.schema, repl.repl, dev.dev, change.apply, change.start)
-    get = _group("List workflows, executions, engines or pools.", "dagctl get executions --status failed")
-    _add(get, look.workflows, look.executions, look.engines, look.pools)
+    get = _group("List workflows, executions, engines, pools or replicas.", "dagctl get executions --status failed")
+    _add(get, look.workflows, look.executions, look.engines, look.pools, look.replicas)
     for singular, command in (
         ("workflow", look.workflows),
         ("execution", look.executions),
         ("engine", look.engines),
         ("pool", look.pools),
+        ("replica", look.replicas),
     ):
         get.command(name=singular, hidden=True)(command)
     root.add_typer(get, name="get")
@@ -92,6 +93,7 @@ def _build() -> typer.Typer:
     _add(root, look.logs, look.watch, operate.why)
     _add(root, operate.cancel, operate.terminate, operate.pause, operate.resume, operate.retry, operate.skip)
     _add(root, operate.signal, operate.approve, operate.reject, operate.edit)
+    _add(root, journal.export, journal.replay, keep.purge, keep.backup, keep.restore)
     delete = _group("Remove a workflow.", "dagctl delete workflow hello@1.0.0")
     delete.command(name="workflow")(change.delete_workflow)
     root.add_typer(delete, name="delete")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["why"]
 
 _UNREMARKABLE: Final = frozenset({"succeeded"})
+_STANDING: Final = {"succeeded": "has succeeded", "failed": "has failed", "cancelled": "was cancelled"}
 
 
 def why(client: Client, execution: str, node: str | None, form: Format) -> None:
@@ -33,7 +34,8 @@ def why(client: Client, execution: str, node: str | None, form: Format) -> None:
         printing.structured(found, form)
         return
     shown = [reason for reason in found.nodes if node is not None or reason.code not in _UNREMARKABLE]
-    lines = [f"{found.execution} is {found.status}{f': {words}' if words else ''}"]
+    standing = _STANDING.get(found.status, f"is {found.status}")
+    lines = [f"{found.execution} {standing}{f': {words}' if words else ''}"]
     if shown:
         rows = [(progress.label(one.node, one.index), one.phase, one.code, one.words, _until(one)) for one in shown]
         lines.append(printing.table(("NODE", "PHASE", "WHY", "IN WORDS", "UNTIL"), rows).rstrip("\n"))

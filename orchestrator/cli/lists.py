@@ -1,4 +1,4 @@
-"""What `dagctl get` prints: workflows, executions, engines and pools, one row each."""
+"""What `dagctl get` prints: workflows, executions, engines, pools and replicas, one row each."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from orchestrator.cli.options import Format
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
-    from orchestrator.verbs import EngineView, ExecutionView, PoolView, WorkflowView
+    from orchestrator.verbs import EngineView, ExecutionView, PoolView, ReplicaView, WorkflowView
 
-__all__ = ["Wanted", "engines", "execution_duration", "executions", "now", "pools", "workflows"]
+__all__ = ["Wanted", "engines", "execution_duration", "executions", "now", "pools", "replicas", "workflows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +165,8 @@ def pools(client: Client, pool: str | None, form: Format) -> None:
         (
             view.name,
             view.engine or "whole system",
-            f"{view.used}/{view.size}",
-            str(view.waiting),
+            f"{'?' if view.used is None else view.used}/{view.size}",
+            "?" if view.waiting is None else str(view.waiting),
             view.rate or "",
             view.reason,
         )
@@ -174,6 +174,29 @@ def pools(client: Client, pool: str | None, form: Format) -> None:
     ]
     headings = ("NAME", "OF", "USED", "WAITING", "RATE", "REASON")
     _print("pools", headings, rows, least=("RATE",))
+
+
+def replicas(client: Client, form: Format) -> None:
+    """Print the orchestrators that share one store."""
+
+    async def fetch() -> list[ReplicaView]:
+        async with client:
+            return await client.replicas()
+
+    found = asyncio.run(fetch())
+    if form is not Format.TABLE:
+        printing.structured(found, form)
+        return
+    rows = [
+        (
+            view.name,
+            "leads" if view.leads else "",
+            printing.ago(view.joined_at, now()),
+            printing.moment(view.until),
+        )
+        for view in found
+    ]
+    _print("replicas", ("NAME", "ROLE", "SINCE", "LEASE UNTIL"), rows)
 
 
 def _print(what: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, least: Sequence[str] = ()) -> None:

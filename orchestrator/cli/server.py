@@ -41,7 +41,12 @@ def run(
         str | None, typer.Option(metavar="NAME=SIZE,…", help="Pools over the whole system. [env: POOLS]")
     ] = None,
     database_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where everything is kept. [env: DATABASE_URL]")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where everything is kept. Other users of this machine can see flags: give a URL with a password by "
+            "the variable. [env: DATABASE_URL]",
+        ),
     ] = None,
     load_balancer: Annotated[
         str | None,

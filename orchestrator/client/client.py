@@ -34,6 +34,7 @@ DEFAULT_URL: Final = "http://127.0.0.1:8080"
 
 _TURN: Final = 30.0
 """Seconds for which one request waits for an execution; longer waits are several requests."""
+_LONGEST_KEY: Final = 255
 
 
 class Client(Operating):
@@ -200,6 +201,10 @@ class Client(Operating):
         path = f"{_execution(execution)}/facts"
         return (await self._connection.get(path, views.FactList, query=query)).items
 
+    async def journal(self, execution: str) -> verbs.JournalHeader:
+        """An execution with its document, without its facts: the first line of an exported journal. Raises NotFound."""
+        return await self._connection.get(f"{_execution(execution)}/journal", verbs.JournalHeader)
+
     def events(self, execution: str, *, after: int = 0) -> AsyncIterator[FactView]:
         """Facts as they are committed, until the execution has ended; resumed by itself after a cut. NotFound."""
         return stream.follow(self._connection, f"{_execution(execution)}/events", after=after)
@@ -260,6 +265,42 @@ class Client(Operating):
         """The pools over the whole system, and those of the engines that are connected."""
         return (await self._connection.get("/api/v1/pools", views.PoolList)).items
 
+    async def replicas(self) -> list[verbs.ReplicaView]:
+        """The orchestrators that share one store, in the order in which they joined it."""
+        return (await self._connection.get("/api/v1/replicas", views.ReplicaList)).items
+
+    async def purge(
+        self,
+        *,
+        workflow: str | None = None,
+        older_than: float | str | None = None,
+        keep: int | None = None,
+        dry_run: bool = False,
+        within: float | None = None,
+    ) -> verbs.PurgeReport:
+        """Delete executions (of one workflow) that have ended; what went (`orchestrator.verbs.Verbs.purge`).
+
+        Without `within`, as many requests as it takes. Raises NotFound, RequestError.
+        """
+        body = {"workflow": workflow, "older_than": older_than, "keep": keep, "dry_run": dry_run}
+        if within is not None:
+            return await self._purge({**body, "within": within})
+        report = await self._purge(body)
+        while report.more and not dry_run:
+            report = report.plus(await self._purge(body))
+        return report
+
+    async def _purge(self, body: Mapping[str, Any]) -> verbs.PurgeReport:
+        answer = await self._connection.request(
+            "POST",
+            "/api/v1/purge",
+            body=as_json({name: value for name, value in body.items() if value is not None}, "what is to go"),
+            headers={"content-type": "application/json"},
+            patience=_TURN,
+            repeatable=True,  # what went before an answer was lost is not counted, and that is all
+        )
+        return self._connection.decode(answer, verbs.PurgeReport)
+
     async def _start(
         self,
         reference: str,
@@ -270,12 +311,16 @@ class Client(Operating):
         turn: float | None = None,
     ) -> ExecutionView:
         body = {"inputs": dict(inputs or {})} | ({} if priority is None else {"priority": priority})
+        if key is None:
+            key = uuid.uuid4().hex
+        elif not 0 < len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable():
+            raise RequestError(f"an idempotency key must be 1 to {_LONGEST_KEY} printable ASCII characters")
         answer = await self._connection.request(
             "POST",
             f"{_workflow(reference)}/executions",
             query=None if turn is None else {"wait": "true", "timeout": f"{turn:.3f}"},
             body=as_json(body, "the inputs"),
-            headers={"content-type": "application/json", "idempotency-key": key or uuid.uuid4().hex},
+            headers={"content-type": "application/json", "idempotency-key": key},
             patience=turn or 0.0,
             repeatable=True,
         )

@@ -1,7 +1,8 @@
 """Facts on their way into the store: batches of all sessions, committed together, answered one by one.
 
 While one transaction is under way the next one gathers, so the busier the engines, the larger the groups. Sessions
-wait when too much has gathered; then gRPC's flow control slows the engine down, and nothing is dropped.
+wait when too much has gathered; then gRPC's flow control slows the engine down, and nothing is dropped. Large values
+go to the blobs first (`orchestrator.blobs`); whoever is answered still sees the facts as they came.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import structlog
 from dagengine.clock import Clock
 from dagengine.events import facts
 from dagengine.wire.v1 import session_pb2
+from orchestrator.blobs import references, values
+from orchestrator.blobs.base import Blobs
 from orchestrator.dispatcher import results
-from orchestrator.errors import StoreError
+from orchestrator.errors import Fenced, StoreError, TransportError
 from orchestrator.store.base import Appended, Batch, Store, Terminal
 from orchestrator.transport.base import Link
+from orchestrator.trouble import Trouble
 
 __all__ = ["Commit", "Commits", "is_terminal", "made", "terminal_of"]
 
@@ -48,10 +52,11 @@ _citation: Final = msgspec.json.Decoder(_Citation)
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """A batch, and the session that waits for its answer."""
+    """A batch, and the session that waits for its answer. `large` says whether a fact of it may hold a large value."""
 
     link: Link
     batch: Batch
+    large: bool = False
 
 
 def is_terminal(payload: bytes) -> bool:
@@ -99,20 +104,26 @@ class Commits:
     """The way of facts into the store.
 
     `answer(commit, appended)` is called for each batch, in order, once it is committed (or refused);
-    `took(seconds)` for each transaction.
+    `took(seconds)` for each transaction; `fenced()` when this replica may not write any more. Then what is under way
+    gets no answer: engines keep it, and send it to whoever owns its execution next.
     """
 
     def __init__(
         self,
         store: Store,
+        blobs: Blobs,
         clock: Clock,
         *,
         answer: Callable[[Commit, Appended], None],
         took: Callable[[float], None],
+        fenced: Callable[[], None],
     ) -> None:
         self._store = store
+        self._blobs = blobs
         self._clock = clock
         self._answer = answer
+        self._trouble = Trouble(_log, "facts_not_committed", over="facts_committed_again")
+        self._fenced = fenced
         self._waiting: list[Commit] = []
         self._settled: list[asyncio.Future[None]] = []
         self._bytes = 0
@@ -123,14 +134,22 @@ class Commits:
         self._stopped = False
 
     async def put(self, link: Link, message: session_pb2.FactBatch) -> None:
-        """Queue a batch; waits while too much is queued. StoreError when nobody commits any more."""
+        """Queue a batch; waits while too much is queued. StoreError when nobody commits any more.
+
+        TransportError when something in it is named as nothing is named: nobody else's facts are to wait for that.
+        """
         self._require_running()
         payloads = list(message.facts)
         if not payloads:
             return
         batch = made(message.execution, message.epoch, message.first_seq, payloads)
-        self._waiting.append(Commit(link, batch))
-        self._bytes += sum(map(len, payloads))
+        if not "".join((batch.execution, *batch.applied, *(known.digest for known in batch.results))).isprintable():
+            # The store would take nothing else together with it, and be asked again and again.
+            raise TransportError(f"{link.engine_id} sent facts with a name that is none: {batch.execution!r}")
+        size = sum(map(len, payloads))
+        large = size > references.LIMIT and max(map(len, payloads)) > references.LIMIT
+        self._waiting.append(Commit(link, batch, large))
+        self._bytes += size
         self._work.set()
         if self._bytes > _MOST_BYTES:
             self._room.clear()
@@ -175,25 +194,51 @@ class Commits:
                 done.set_result(None)
 
     async def _commit(self, group: Sequence[Commit]) -> None:
-        answers = await self._until_stored([commit.batch for commit in group])
+        answers = await self._until_stored(group)
+        if answers is None:
+            return
         for commit, appended in zip(group, answers, strict=True):
             try:
                 self._answer(commit, appended)
             except Exception:  # a fault of ours with one execution must not keep the facts of all others waiting
                 _log.exception("answer_failed", execution=commit.batch.execution)
 
-    async def _until_stored(self, batches: Sequence[Batch]) -> list[Appended]:
-        """A store that cannot be written holds everything up, and loses nothing: engines keep what is not acked."""
+    async def _until_stored(self, group: Sequence[Commit]) -> list[Appended] | None:
+        """A store that cannot be written holds everything up, and loses nothing: engines keep what is not acked.
+
+        None when this replica is fenced.
+        """
+        batches = [commit.batch for commit in group]
+        large: dict[str, bytes] = {}
+        if any(commit.large for commit in group):
+            batches, large = await asyncio.to_thread(_lean, batches)
         while True:
             began = self._clock.now()
             try:
+                if large:
+                    await self._blobs.put(large)
                 answers = await self._store.append(batches)
+            except Fenced as error:
+                _log.warning("commits_fenced", batches=len(batches), error=str(error))
+                self._fenced()
+                return None
             except StoreError as error:
-                _log.error("facts_not_committed", error=str(error))
+                self._trouble.met(error)
                 await self._clock.sleep_until(self._clock.now() + _RETRY)
             else:
+                self._trouble.over()
                 self._took((self._clock.now() - began) / 1e6)
                 return answers
+
+
+def _lean(batches: Sequence[Batch]) -> tuple[list[Batch], dict[str, bytes]]:
+    """Batches as the store keeps them, and the large values that they then cite."""
+    short, large = [], dict[str, bytes]()
+    for batch in batches:
+        lean, found = values.lean(batch)
+        short.append(lean)
+        large |= found
+    return short, large
 
 
 def _stopped() -> StoreError:

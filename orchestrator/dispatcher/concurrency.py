@@ -1,11 +1,15 @@
 """Per-workflow concurrency: executions that share a key, over the whole system, at most `max` of them under way.
 
-An execution's key is evaluated once, when it is accepted, and stored with it. What waits is in the ledger but not in
-its queue: nobody places it. Everything is restored from the store after a restart:
+An execution's key is evaluated once, when it is accepted, and stored with it. Only the leader counts keys, and only it
+owns executions that have one; whichever replica accepts them, it claims them. What waits is in the ledger but not in
+its queue: nobody places it. What is parked is not in the ledger, but under way. A new leader restores everything from
+the store:
 
 - what an engine has, or had, is under way; what was accepted under `skip` is, too;
 - the others ask again, in the order in which they were accepted. So a `replace` tells those that it takes the place of
   once more, under the same command: they obey it once.
+
+Whether `skip` refuses an execution is decided by the store, in the transaction that would record it.
 
 Used by the dispatcher; `run` is one of its tasks.
 """
@@ -13,8 +17,7 @@ Used by the dispatcher; `run` is one of its tasks.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -26,9 +29,9 @@ from dagengine.errors import InputError, Problem
 from dagengine.machine import operations
 from dagengine.spec.model import Document
 from orchestrator.dispatcher.ledger import Ledger
-from orchestrator.dispatcher.tracked import Tracked
-from orchestrator.errors import AtLimit, Conflict, NotFound, StoreError
-from orchestrator.store.base import InboxItem, NewExecution
+from orchestrator.dispatcher.tracked import Limit, Plan, Tracked, waits_for_retry
+from orchestrator.errors import Conflict, NotFound, StoreError, Unavailable
+from orchestrator.store.base import ExecutionRecord, InboxItem
 
 __all__ = ["Evaluate", "Limits", "key_of"]
 
@@ -43,7 +46,7 @@ Evaluate = Callable[[Document, object, bytes], Awaitable[bytes]]
 """`evaluate(document, template, inputs)`: the JSON value of a template over inputs (JSON). Raises InputError."""
 
 Operate = Callable[[InboxItem], Awaitable[None]]
-"""Asks something of an execution; returns once that is durable. NotFound, Conflict, StoreError."""
+"""Asks something of an execution; returns once that is durable. NotFound, Conflict, StoreError, Unavailable."""
 
 
 async def key_of(document: Document, inputs: bytes, evaluate: Evaluate) -> str | None:
@@ -81,75 +84,64 @@ class Limits:
         """Whether an execution waits for others under its key to end."""
         return self._machine.waits(execution)
 
-    @contextlib.contextmanager
-    def reserved(self, new: NewExecution, document: Document) -> Iterator[None]:
-        """A place under its key for an execution that is about to be recorded, if others would have it skipped.
-
-        Raises AtLimit when there is none. The place is kept if the execution is in the ledger after the block.
-        """
-        declared = document.spec.concurrency
-        if declared is None or new.concurrency_key is None or declared.on_conflict != "skip":
-            yield
-            return
-        wants = Wants(
-            at=new.created_at,
-            execution=new.id,
-            key=new.concurrency_key,
-            max=declared.max,
-            on_conflict="skip",
-            priority=new.priority,
-        )
-        for verdict in self._machine.handle(wants):
-            if isinstance(verdict, Refuse):
-                raise AtLimit(
-                    f"{verdict.under_way} of {declared.max} executions of '{new.workflow}' are under way "
-                    f"(concurrency key '{new.concurrency_key.removeprefix(new.workflow + '/')}'), "
-                    "and it skips those on top of them: try again when one has ended"
-                )
-        try:
-            yield
-        finally:
-            if new.id not in self._ledger.executions:
-                self.ended(new.id)
-
-    def enter(self, tracked: Tracked, *, again: bool = False) -> None:
-        """An execution is recorded as queued: let it wait for an engine, or for others under its key.
-
-        With `again` it had ended, and was accepted long ago: then it waits, whatever its workflow says.
-        """
+    def enter(self, tracked: Tracked) -> None:
+        """An execution is owned that no engine has: let it wait for one, or for others under its key."""
         record, declared = tracked.record, tracked.plan.concurrency
         if record.concurrency_key is None or declared is None:
             self._ledger.add(tracked)
             return
-        wants = Wants(
-            at=tracked.since,
-            execution=record.id,
-            key=record.concurrency_key,
-            max=declared.max,
-            on_conflict="queue" if again else declared.on_conflict,
-            priority=record.priority,
-        )
-        verdicts = self._machine.handle(wants)
+        verdicts = self._want(record, declared, tracked.since)
         self._ledger.hold(tracked)
         if not self._machine.waits(record.id):
             self._ledger.let_go(tracked)
         self._follow(verdicts)
 
-    def restore(self, executions: Iterable[Tracked]) -> None:
-        """Take over executions that have not ended, oldest first. Adds all of them to the ledger."""
-        waiting: list[Tracked] = []
-        for tracked in executions:
-            record, declared = tracked.record, tracked.plan.concurrency
-            if record.concurrency_key is None or declared is None:
-                self._ledger.add(tracked)
-            elif (record.epoch and not tracked.waits_for_retry) or declared.on_conflict == "skip":
-                restored = Restored(at=self._clock.now(), execution=record.id, key=record.concurrency_key)
-                self._machine.handle(restored)
-                self._ledger.add(tracked)
+    def restore(self, executions: Iterable[tuple[ExecutionRecord, Plan]]) -> None:
+        """Begin anew with all executions that have a key and have not ended, oldest first. Any may be in no ledger."""
+        self._machine = Concurrency()
+        waiting: list[tuple[ExecutionRecord, Limit]] = []
+        for record, plan in executions:
+            if record.concurrency_key is None or (declared := plan.concurrency) is None:
+                continue
+            if (
+                record.engine is not None
+                or (record.epoch and not waits_for_retry(record))
+                or (declared.on_conflict == "skip" and not waits_for_retry(record))
+            ):
+                self._proceeds(record, record.concurrency_key)
             else:
-                waiting.append(tracked)
-        for tracked in waiting:
-            self.enter(tracked, again=tracked.waits_for_retry)
+                waiting.append((record, declared))
+        for record, declared in waiting:
+            self._follow(self._want(record, declared, record.created_at))
+
+    def clear(self) -> None:
+        """Forget all: another replica counts them now."""
+        self._machine = Concurrency()
+        self._cancels.clear()
+
+    def _want(self, record: ExecutionRecord, declared: Limit, since: int) -> Sequence[Verdict]:
+        """An execution wants to get under way; one that is known already wants nothing new.
+
+        One that had ended was accepted long ago: then it waits, whatever its workflow says.
+        """
+        key, on_conflict = record.concurrency_key or "", declared.on_conflict
+        if waits_for_retry(record):
+            on_conflict = "queue"
+        elif on_conflict == "skip":  # the store has taken it, so there was room
+            self._proceeds(record, key)
+            return []
+        wants = Wants(
+            at=since,
+            execution=record.id,
+            key=key,
+            max=declared.max,
+            on_conflict=on_conflict,
+            priority=record.priority,
+        )
+        return self._machine.handle(wants)
+
+    def _proceeds(self, record: ExecutionRecord, key: str) -> None:
+        self._machine.handle(Restored(at=self._clock.now(), execution=record.id, key=key))
 
     def ended(self, execution: str) -> None:
         """An execution has ended: others of its key may get under way."""
@@ -181,7 +173,7 @@ class Limits:
             await self._operate(item)
         except (Conflict, NotFound):
             return True
-        except StoreError as error:
+        except (StoreError, Unavailable) as error:
             _log.warning("replaced_not_cancelled", execution=cancel.execution, by=cancel.by, error=str(error))
             return False
         _log.info("execution_replaced", execution=cancel.execution, by=cancel.by)
@@ -197,5 +189,5 @@ class Limits:
                 case Cancel():
                     self._cancels.append(verdict)
                     self._work.set()
-                case Refuse():  # only an execution that is not recorded yet is refused: `reserved` has said so
+                case Refuse():  # what would be skipped is not recorded: the store has said so
                     pass

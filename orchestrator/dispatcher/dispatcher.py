@@ -1,35 +1,51 @@
 """The dispatcher: what should run (the store) against what does run (the engines), brought together again and again.
 
 Everything here is level-triggered. A session that begins is compared with the store and mended; an event only makes
-the next comparison sooner. Four tasks do the work: `placer` places what waits, `commits` commits facts, `sessions`
-looks after engines that stay away, `ending` ends what is given up.
+the next comparison sooner. These tasks do the work, each in a module of its own:
+
+- `membership` keeps this process a replica, `leadership` does what only one of them may
+- `claims` takes over what nobody owns, `placer` places what waits
+- `sessions` looks after engines that stay away, `doubts` asks about what engines hold and nobody here knows
+- `parking` takes what only waits from engines
+- `commits` commits facts, `ending` ends what is given up
+- `inboxes` delivers what other replicas were asked for, `following` tells of what others commit
+- `concurrency` and `pools` count what is limited over the whole system
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import weakref
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import msgspec
 
 from dagengine.admission.declaration import Declared
 from dagengine.clock import Clock
 from dagengine.spec.model import Document
 from orchestrator import defaults
-from orchestrator.dispatcher import messages, placement
-from orchestrator.dispatcher.commits import Commit, Commits
+from orchestrator.blobs.base import Blobs
+from orchestrator.dispatcher import placement
+from orchestrator.dispatcher.admission import Admission
+from orchestrator.dispatcher.answers import Answers
+from orchestrator.dispatcher.claims import Claims
+from orchestrator.dispatcher.commits import Commits
 from orchestrator.dispatcher.concurrency import Limits
 from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.feed import Feed
+from orchestrator.dispatcher.following import Following
+from orchestrator.dispatcher.inboxes import Inboxes
+from orchestrator.dispatcher.leadership import Leadership
 from orchestrator.dispatcher.ledger import Ledger
+from orchestrator.dispatcher.membership import Member
 from orchestrator.dispatcher.placer import Placer
+from orchestrator.dispatcher.plans import Plans
 from orchestrator.dispatcher.pools import Pools
 from orchestrator.dispatcher.sessions import Sessions
-from orchestrator.dispatcher.tracked import Plan, Tracked
-from orchestrator.errors import Conflict, NotFound, Overloaded, StoreError, Unavailable
+from orchestrator.dispatcher.tracked import Tracked, waits_for_retry
+from orchestrator.errors import StoreError, Unavailable
 from orchestrator.monitor.monitor import Monitor
-from orchestrator.store.base import TERMINAL, Appended, ExecutionRecord, InboxItem, Store, Terminal
+from orchestrator.store.base import TERMINAL, ExecutionRecord, NewExecution, Store, Topic
 from orchestrator.supervision import Supervisor
 from orchestrator.transport.base import Transport
 from orchestrator.verbs import EngineView, PoolView
@@ -40,59 +56,125 @@ _QUEUE_BYTES: Final = 256 << 20
 
 
 class Dispatcher:
-    """Owns every execution that has not ended. `open` it once the store is open."""
+    """Owns executions that have not ended: all of them, or its share among replicas. `open` it once the store is open.
+
+    `feed` tells of what is committed, `inboxes` take what is asked of executions. `leads` says whether this replica
+    does what only one of them may.
+    """
 
     def __init__(
         self,
         store: Store,
+        blobs: Blobs,
         *,
         clock: Clock,
         monitor: Monitor,
+        name: str = "",
+        lease: float = defaults.REPLICA_LEASE,
         strategy: placement.Strategy = "consistent-hash",
         queue_limit: int = defaults.QUEUE_LIMIT,
         queue_bytes: int = _QUEUE_BYTES,
         engine_lost_after: float = defaults.ENGINE_LOST_AFTER,
         pools: Mapping[str, Declared] | None = None,
         supervisor: Supervisor | None = None,
+        led: Callable[[bool], None] | None = None,
+        steady: Clock | None = None,
     ) -> None:
-        """`queue_limit` counts executions that wait for an engine, `queue_bytes` bounds what their inputs take.
+        """`name` is that of this replica, for people. `lease` and `engine_lost_after` are in seconds.
 
-        `engine_lost_after` is in seconds. `pools` are those over the whole system, by name. The dispatcher's tasks are
-        watched by `supervisor`.
+        `queue_limit` counts executions that wait for an engine, `queue_bytes` bounds what their inputs take. `pools`
+        are those over the whole system, by name. The dispatcher's tasks are watched by `supervisor`. `led(leads)` is
+        called when this replica becomes the leader, and when that is over. `steady` is the clock for leases, which
+        must go on whatever anybody does to the wall clock; without one it is `clock`.
         """
         self.feed = Feed()
         self._ledger = Ledger()
         self._store = store
         self._clock = clock
         self._monitor = monitor
-        self._queue_limit = queue_limit
-        self._queue_bytes = queue_bytes
-        self._admitted = 0
-        """Executions that were let in, but are not recorded yet; and the bytes of their inputs."""
-        self._admitted_bytes = 0
-        self._plans: MutableMapping[str, Plan] = weakref.WeakValueDictionary()
-        """Of the versions of which executions have not ended: those hold on to them."""
+        self._led = led
         self._supervisor = supervisor or Supervisor()
-        self._commits = Commits(store, clock, answer=self._answered, took=monitor.commit_took)
+        self._admission = Admission(self._ledger, limit=queue_limit, limit_bytes=queue_bytes)
+        self._member = Member(
+            store, steady or clock, name=name, lease=lease, changed=self._standing_changed, forget=self._forget
+        )
+        self._following = Following(self.feed, store, clock, self._ledger, self._member)
+        answers = Answers(
+            self._ledger,
+            self.feed,
+            monitor,
+            refused=lambda *refusal: self._sessions.not_taken(*refusal),
+            ended=lambda execution: self._limits.ended(execution),
+            missed=self._following.look,
+        )
+        self._commits = Commits(
+            store,
+            blobs,
+            clock,
+            answer=answers.commit,
+            took=monitor.commit_took,
+            fenced=self._member.look,
+        )
         self._ending = Ending(
             store,
+            blobs,
             clock,
             settled=self._commits.settled,
             placeable=self._ledger.placeable,
-            ended=self._ended_here,
+            ended=answers.made_here,
         )
         self._pools = Pools(pools or {}, clock, self._ledger.roster)
-        self.limits = Limits(self._ledger, clock, operate=self.operate)
-        self._placer = Placer(self._ledger, store, clock, strategy, ending=self._ending)
+        self._plans = Plans(store, self._pools.names)
+        self.inboxes = Inboxes(
+            store,
+            clock,
+            self._ledger,
+            member=self._member,
+            admission=self._admission,
+            ending=self._ending,
+            unowned=self._look_for_claims,
+            reopened=self._reopened,
+        )
+        self._limits = Limits(self._ledger, clock, operate=self.inboxes.operate)
+        self._placer = Placer(
+            self._ledger, store, blobs, clock, strategy, ending=self._ending, fenced=self._member.look
+        )
         self._sessions = Sessions(
             self._ledger,
             store,
+            blobs,
             clock,
             commits=self._commits,
             ending=self._ending,
             feed=self.feed,
             pools=self._pools,
+            monitor=monitor,
             lost_after=engine_lost_after,
+            parked=self._parked,
+            fenced=self._member.look,
+            may_promise=lambda: self._member.owns,
+            steady=steady or clock,
+        )
+        self._leadership = Leadership(
+            self._member,
+            store,
+            clock,
+            plans=self._plans,
+            limits=self._limits,
+            pools=self._pools,
+            expect=self._sessions.expect,
+            told=self._lead,
+        )
+        self._claims = Claims(
+            store,
+            clock,
+            self._ledger,
+            member=self._member,
+            plans=self._plans,
+            limits=self._limits,
+            admission=self._admission,
+            sessions=self._sessions,
+            leads=lambda: self.leads,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._links: dict[str, asyncio.Task[None]] = {}
@@ -100,35 +182,47 @@ class Dispatcher:
     # --- life ---
 
     async def open(self) -> None:
-        """Take over every execution that has not ended, and start to work."""
-        unfinished = [Tracked(record, await self._plan(record.digest)) for record in await self._store.unfinished()]
-        for tracked in unfinished:
-            if tracked.engine is not None:
-                self._sessions.expect(tracked.engine)
-                self._pools.expect(tracked.engine, tracked.plan.shared_pools)
-        self.limits.restore(unfinished)
-        for item in await self._store.inbox():
-            if item.execution in self._ledger.executions:
-                self._ledger.executions[item.execution].inbox[item.id] = item
+        """Become a replica, take over what nobody owns, and start to work. StoreError."""
+        await self._member.join()
+        self._start(self._member.run)  # the lease runs while the rest is read
+        self._start(self._commits.run)  # what was cancelled ends when it is claimed, after all that engines have sent
+        await self._leadership.take_up()
+        await self._claims.claim()
         for work in (
+            self._leadership.run,
+            self._claims.run,
             self._placer.run,
-            self._commits.run,
             self._sessions.look_after_absent,
+            self._sessions.doubts.run,
+            self._sessions.parking.run,
             self._ending.run,
+            self.inboxes.run,
+            self._following.run,
             self._pools.run,
-            self.limits.run,
+            self._limits.run,
         ):
-            task = self._supervisor.start(work(), name=work.__qualname__)
-            task.add_done_callback(self._stop_waiting)
-            self._tasks.append(task)
-        await self._sessions.cancel_waiting(list(self._ledger.executions.values()))
+            self._start(work)
 
     async def close(self) -> None:
-        """Close every session and stop. Executions go on at their engines and are adopted when somebody comes back."""
+        """Close every session, stop, and let others have what is owned here.
+
+        Executions go on at their engines, and are adopted by another replica, or when somebody comes back.
+        """
         for address in list(self._links):
-            await self.remove_link(address)
+            await self.remove_link(address, reason="this orchestrator is closing")
         await self._supervisor.stop(*self._tasks)
         self._tasks.clear()
+        if self._member.id:
+            await self._member.leave()
+        self.feed.close()
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._supervisor.start(work(), name=work.__qualname__)
+        task.add_done_callback(self._stop_waiting)
+        self._tasks.append(task)
+
+    def _stop_waiting(self, _: asyncio.Task[None]) -> None:
+        """A task has ended, by a fault or because all is closed: nobody should wait for what it will not do."""
         self.feed.close()
 
     def add_link(self, transport: Transport, address: str) -> None:
@@ -137,19 +231,83 @@ class Dispatcher:
         self._ledger.roster.links[address] = link
         self._links[address] = self._supervisor.start(link.run(), name=f"link {address}")
 
-    async def remove_link(self, address: str) -> None:
+    async def remove_link(self, address: str, *, reason: str = "it is not among the known engines any more") -> None:
         """End the session with the engine at `address`, and forget the engine unless it still has executions."""
         link = self._ledger.roster.links.pop(address, None)
         if link is None:
             return
         engine = self._ledger.roster.by_link(link)
-        self._sessions.disconnected(link, "it is not among the known engines any more")
+        self._sessions.disconnected(link, reason)
         task = self._links.pop(address)
         self._supervisor.release(task)
         await link.close()
         await asyncio.gather(task, return_exceptions=True)
         if engine is not None and not engine.running:
             self._ledger.roster.forget_unlinked(engine.id)
+
+    # --- replicas ---
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica does what only one of them may."""
+        return self._leadership.leads
+
+    @property
+    def shared(self) -> bool:
+        """Whether there are other replicas."""
+        return self._member.others > 0
+
+    @property
+    def out_of_touch(self) -> bool:
+        """Whether others have, or may take, what this replica owns: it has not renewed its lease for too long."""
+        return not self._member.owns
+
+    @property
+    def faults(self) -> list[str]:
+        """What the store has lost, for people; empty as long as nothing is."""
+        return self._sessions.faults
+
+    def heard(self, topic: Topic) -> None:
+        """Another replica has changed something."""
+        match topic:
+            case "facts":
+                self._following.look()
+            case "inbox":
+                self.inboxes.look()
+            case "claimable":
+                self._claims.look()
+            case "replicas":
+                self._member.look()
+
+    def _standing_changed(self) -> None:
+        self._leadership.changed()
+        self._claims.look()
+        self.inboxes.look()
+        self._following.look()
+
+    def _lead(self, leads: bool) -> None:
+        if self._led is not None:
+            self._led(leads)
+        self._claims.look()  # what has a concurrency key, if it leads
+
+    def _forget(self) -> None:
+        """Others look after all that was owned here."""
+        self._ledger.clear()
+        self._ending.clear()
+        self._leadership.changed()
+        self._following.look()
+
+    def _parked(self, tracked: Tracked, wake_at: int | None) -> None:
+        """An execution only waits, and nobody owns it until it wakes."""
+        self._ledger.forget(tracked)
+        self._claims.expect(wake_at)
+
+    def _look_for_claims(self) -> None:
+        self._claims.look()
+
+    def _reopened(self, execution: str) -> None:
+        self._monitor.execution_reopened()
+        self.feed.changed(execution)
 
     # --- what the doors ask for ---
 
@@ -171,147 +329,74 @@ class Dispatcher:
         """The pools over the whole system, and those of the engines that are connected."""
         return self._pools.views()
 
-    @contextlib.contextmanager
-    def admission(self, size: int = 0) -> Iterator[None]:
-        """A place in the admission queue, kept for the block that fills it; `size` is how many bytes the inputs take.
+    async def accept(self, new: NewExecution, document: Document) -> tuple[ExecutionRecord, bool]:
+        """Record an execution and have it run; False with the one that is there, as from `Store.create_execution`.
 
-        Raises Overloaded when there is none, Unavailable when nobody would take it from there.
+        Raises Overloaded, AtLimit when its workflow skips those on top of so many, Unavailable, StoreError.
         """
         if self.feed.closed:
             raise Unavailable("the orchestrator is closing, or has broken down: its log tells")
-        if self.queued + self._admitted >= self._queue_limit:
-            raise Overloaded(f"{self.queued} executions wait for an engine already; try again later")
-        held = self._ledger.waiting_size + self._admitted_bytes
-        if held and held + size > self._queue_bytes:
-            raise Overloaded(f"the executions that wait for an engine have {held:,} bytes of inputs; try again later")
-        self._admitted += 1
-        self._admitted_bytes += size
+        plan = self._plans.of(document)
+        declared = plan.concurrency if new.concurrency_key is not None else None
+        if declared is not None and declared.on_conflict == "skip":
+            new = msgspec.structs.replace(new, most=declared.max)
+
+        with self._admission.place(len(new.inputs)):
+            made, created = await self._record(new, keyed=declared is not None)
+            if created:
+                self._monitor.execution_started()
+                if made.owner != self._member.id:
+                    self._claims.look()
+                elif made.id not in self._ledger.executions:
+                    self._limits.enter(Tracked(made, plan))
+        return made, created
+
+    async def _record(self, new: NewExecution, *, keyed: bool) -> tuple[ExecutionRecord, bool]:
+        def record() -> Awaitable[tuple[ExecutionRecord, bool]]:
+            owned = self.leads or not keyed
+            return self._store.create_execution(new if owned else msgspec.structs.replace(new, owned=False))
+
         try:
-            yield
-        finally:
-            self._admitted -= 1
-            self._admitted_bytes -= size
+            return await self._member.write(record)
+        except StoreError:
+            self._claims.doubt()  # perhaps only the answer is lost; should nobody be able to tell, it runs all the same
+            found = await self._store.execution(new.id)
+            if found is None or found.seed != new.seed:
+                raise
+            return found, True
 
-    def submit(self, record: ExecutionRecord, document: Document) -> None:
-        """Run an execution that the store has just recorded as queued."""
-        plan = self._plans.get(document.digest) or Plan.of(document, self._pools.names)
-        self._plans[document.digest] = plan
-        self.limits.enter(Tracked(record, plan))
-        self._monitor.execution_started()
-
-    def waiting_on(self, execution: str) -> str | None:
-        """Why an execution has no engine; None when it has one, or has ended.
+    async def waiting_on(self, record: ExecutionRecord) -> str | None:
+        """Why no engine runs an execution; None when one does, when it waits for something of its own, or has ended.
 
         A reason of `placement.Placement`; or `broken`: it was given up, and the store has yet to take its end; or
-        `concurrency`: others of its workflow that share its key are to end first.
+        `concurrency`: others of its workflow that share its key are to end first; or `engine_away:ID`: it has an
+        engine that is not connected. Of what another replica owns it is told as this one sees it.
         """
-        if execution in self._ending:
+        if record.id in self._ending:
             return "broken"
-        if self.limits.waits(execution):
+        if self._limits.waits(record.id):
             return "concurrency"
-        return self._ledger.queue.reason(execution)
-
-    async def operate(self, item: InboxItem) -> None:
-        """Ask something of an execution; returns once the request is durable. NotFound, or Conflict when it has ended.
-
-        One that has ended may be asked to run parts of it again: then it is queued. Overloaded, Unavailable.
-        """
-        if not await (self._reopen(item) if item.kind == "retry" else self._store.add_inbox(item)):
-            record = await self._store.execution(item.execution)
-            if record is None:
-                raise NotFound(f"there is no execution '{item.execution}'")
-            raise Conflict(f"execution '{item.execution}' has ended already ({record.status})")
-        tracked = self._ledger.executions.get(item.execution)
-        if tracked is None:
-            return
-        tracked.inbox[item.id] = item
-        if item.kind == "cancel" and tracked.engine is None and await self._ending.obey(tracked):
-            return
-        engine = self._ledger.roster.engines.get(tracked.engine or "")
-        if engine is not None and not tracked.dispatching:  # else it goes with the start
-            engine.link.send(messages.delivery([item]))
-
-    async def _reopen(self, item: InboxItem) -> bool:
-        """Keep a retry. An execution that has ended waits for an engine again, to be told of it there."""
-        record = await self._store.execution(item.execution)
-        if record is None:
-            return False
-        plan = await self._plan(record.digest)
-        with self.admission(len(record.inputs)) if record.status in TERMINAL else contextlib.nullcontext():
-            kept = await self._store.reopen(item)
-            if kept is None:
-                return False
-            record, reopened = kept
-            if reopened:
-                tracked = Tracked(record, plan)
-                tracked.since = item.created_at
-                self.limits.enter(tracked, again=True)
-                self._monitor.execution_reopened()
-                self.feed.changed(record.id)
-        return True
+        tracked = self._ledger.executions.get(record.id)
+        if (engine := record.engine if tracked is None else tracked.engine) and record.status not in TERMINAL:
+            return None if self._ledger.roster.has(engine) else f"engine_away:{engine}"
+        if tracked is not None or record.status in TERMINAL:
+            return self._ledger.queue.reason(record.id)
+        if record.owner is None and record.epoch and not waits_for_retry(record):
+            return None  # parked, or about to be claimed
+        plan = await self._plans.get(record.digest)
+        if plan is None:
+            return None
+        roster = self._ledger.roster
+        answer = placement.choose(
+            "least-loaded",
+            plan.reference,
+            roster.fleet,
+            roster.load,
+            required_executors=plan.executors,
+            required_pools=plan.pools,
+        )
+        return answer.reason or ("concurrency" if record.concurrency_key is not None else None)
 
     def reconsider(self, engine: str) -> None:
         """`engine` has learnt something: executions that it could not run may be tried there again."""
         self._ledger.reconsider(engine)
-
-    async def _plan(self, digest: str) -> Plan:
-        plan = self._plans.get(digest)
-        if plan is None:
-            canonical = await self._store.document(digest)
-            if canonical is None:
-                raise StoreError(f"the store has executions of {digest} that have not ended, but not its document")
-            plan = self._plans[digest] = Plan.of(Document.model_validate_json(canonical), self._pools.names)
-        return plan
-
-    def _stop_waiting(self, _: asyncio.Task[None]) -> None:
-        """A task has ended, by a fault or because all is closed: nobody should wait for what it will not do."""
-        self.feed.close()
-
-    # --- what is committed ---
-
-    def _answered(self, commit: Commit, appended: Appended) -> None:
-        """A batch is in the store, or was refused: tell its sender, and whoever follows the execution."""
-        batch, link = commit.batch, commit.link
-        match appended.outcome:
-            case "committed":
-                link.send(messages.ack(batch.execution, batch.epoch, appended.last_seq))
-            case "gap":
-                self._monitor.facts_refused("gap", len(batch.facts))
-                link.send(messages.resend(batch.execution, batch.epoch, appended.last_seq + 1))
-                return
-            case "fenced":
-                self._monitor.facts_refused("fenced", len(batch.facts))
-                link.send(messages.drop(batch.execution, batch.epoch))
-                return
-        tracked = self._ledger.executions.get(batch.execution)
-        if tracked is None or not appended.new_from:
-            return
-        self._monitor.facts_committed(
-            batch.execution, appended.new_from, batch.facts[appended.new_from - batch.first_seq :]
-        )
-        tracked.committed(batch, appended)
-        if tracked.record.status in TERMINAL:
-            self._ended(tracked)
-            return
-        if batch.terminal is not None:
-            # A retry came while it ended. Whoever had it may have forgotten it already: it is dispatched anew.
-            link.send(messages.drop(batch.execution, batch.epoch))
-            self._count_end(tracked, batch.terminal)
-            self._monitor.execution_reopened()
-            self._ledger.enqueue(tracked)
-        self.feed.changed(batch.execution)
-
-    def _ended_here(self, tracked: Tracked, first_seq: int, payloads: list[bytes]) -> None:
-        self._monitor.facts_committed(tracked.record.id, first_seq, payloads)
-        self._ended(tracked)
-
-    def _ended(self, tracked: Tracked) -> None:
-        record = tracked.record
-        self._count_end(tracked, Terminal(status=record.status, at=record.finished_at or 0))
-        self._ledger.forget(tracked)
-        self.limits.ended(record.id)
-        self.feed.ended(record)
-
-    def _count_end(self, tracked: Tracked, end: Terminal) -> None:
-        began = max(tracked.went_on, tracked.record.started_at or tracked.record.created_at)
-        self._monitor.execution_ended(end.status, max(0, end.at - began) / 1e6)

@@ -27,6 +27,8 @@ from dagengine.machine.conclusion import shortened
 from dagengine.machine.machine import Machine, fold
 from dagengine.machine.stimuli import Begin, Operate
 from dagengine.spec.model import Document
+from orchestrator.blobs import values
+from orchestrator.blobs.base import Blobs
 from orchestrator.dispatcher.commits import made
 from orchestrator.dispatcher.tracked import Tracked
 from orchestrator.errors import StoreError
@@ -55,6 +57,7 @@ class Ending:
     def __init__(
         self,
         store: Store,
+        blobs: Blobs,
         clock: Clock,
         *,
         settled: Callable[[], Awaitable[None]],
@@ -62,6 +65,7 @@ class Ending:
         ended: Ended,
     ) -> None:
         self._store = store
+        self._blobs = blobs
         self._clock = clock
         self._settled = settled
         self._placeable = placeable
@@ -97,6 +101,13 @@ class Ending:
             _log.exception("execution_cannot_end", execution=tracked.record.id)
         return False
 
+    async def notice(self, tracked: Tracked) -> None:
+        """An execution cannot be dispatched: see whether it has ended and nobody here has heard of that. StoreError."""
+        record = await self._store.execution(tracked.record.id)
+        if record is not None and record.status in TERMINAL:
+            tracked.record = record
+            self._ended(tracked, record.last_seq + 1, [])
+
     def give_up(self, tracked: Tracked, error: ErrorInfo) -> None:
         """Fail an execution of `error`, whatever its nodes are doing. It must have been withdrawn from its engine."""
         _log.error("execution_given_up", execution=tracked.record.id, type=error.type, reason=error.message)
@@ -104,6 +115,10 @@ class Ending:
         tracked.record = msgspec.structs.replace(tracked.record, engine=None)
         self._given_up[tracked.record.id] = tracked, shortened(error)
         self._work.set()
+
+    def clear(self) -> None:
+        """Forget all: others look after these executions now."""
+        self._given_up.clear()
 
     async def run(self) -> None:
         """Record the ends of what is given up, until cancelled; what the store does not take is tried again."""
@@ -113,7 +128,7 @@ class Ending:
             self._work.clear()
             for execution, (tracked, error) in list(self._given_up.items()):
                 if await self._has_failed(tracked, error):
-                    del self._given_up[execution]
+                    self._given_up.pop(execution, None)
             if not self._given_up:
                 wait = _FIRST_RETRY
             elif not self._work.is_set():
@@ -143,8 +158,13 @@ class Ending:
         fresh = await self._store.execution(record.id)
         if fresh is None or tracked.record.status in TERMINAL:
             return None
-        if tracked.engine is not None or fresh.engine is not None:
+        if tracked.engine is not None:
             return None
+        if fresh.engine is not None:
+            if fresh.epoch == tracked.record.epoch or fresh.owner != tracked.record.owner:
+                return None
+            tracked.record = fresh  # a dispatch of which nobody has heard: it is taken back as well
+            return await self._taken_back(tracked)
         tracked.record = fresh
         if fresh.status not in TERMINAL:
             return fresh
@@ -156,7 +176,7 @@ class Ending:
     ) -> bool:
         """Record last facts; False when they do not follow what is in the store, or leave a retry in the inbox."""
         payloads = [facts.encode(fact) for fact in last]
-        batch = made(record.id, record.epoch, record.last_seq + 1, payloads)
+        batch = await values.kept(self._blobs, made(record.id, record.epoch, record.last_seq + 1, payloads))
         if tracked.engine is not None or not await self._store.end_undispatched(batch, retries=given_up):
             return False
         tracked.record = await self._store.execution(record.id) or record
@@ -169,7 +189,8 @@ class Ending:
             page = await self._store.facts(record.id, after=len(history), limit=_PAGE)
             if not page:
                 raise StoreError(f"the journal of {record.id} ends after {len(history)} of {record.last_seq} facts")
-            history += [facts.decode(fact.payload) for fact in page]
+            # With all values: what outputs there were becomes those of the last fact.
+            history += map(facts.decode, await values.whole(self._blobs, [fact.payload for fact in page]))
         return history
 
     async def _failed(self, record: ExecutionRecord, error: ErrorInfo) -> Sequence[Fact]:

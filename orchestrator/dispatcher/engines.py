@@ -22,6 +22,7 @@ class Engine:
         "incarnation",
         "labels",
         "link",
+        "others",
         "pools",
         "reason",
         "running",
@@ -33,7 +34,7 @@ class Engine:
     def __init__(self, link: Link, hello: session_pb2.EngineHello) -> None:
         self.id = hello.engine
         self.running: dict[str, str] = {}
-        """Executions it is meant to have, each with its workflow version."""
+        """Executions of this replica that it is meant to have, each with its workflow version."""
         self.started = 0
         self.meet(link, hello)
 
@@ -50,6 +51,8 @@ class Engine:
         """Its own, as they stood when it last told."""
         self.state: EngineState = "draining" if hello.draining else "ready"
         self.reason = "it is shutting down" if hello.draining else ""
+        self.others = 0
+        """Executions of other replicas that it has, as it last told."""
         self.digests: set[str] = set()
         """Documents it was sent in this session."""
 
@@ -75,7 +78,7 @@ class Engine:
             address=self.address,
             state=self.state,
             capacity=self.capacity,
-            running=len(self.running),
+            running=len(self.running) + self.others,
             version=self.version,
             executors=sorted(self.executors),
             labels=self.labels,
@@ -107,8 +110,13 @@ class Roster:
 
     @property
     def load(self) -> dict[str, int]:
-        """How many executions each engine has."""
-        return {engine.id: len(engine.running) for engine in self.engines.values()}
+        """How many executions each engine has, those of other replicas included."""
+        return {engine.id: len(engine.running) + engine.others for engine in self.engines.values()}
+
+    def has(self, engine: str) -> bool:
+        """Whether an engine is connected."""
+        known = self.engines.get(engine)
+        return known is not None and known.connected
 
     def changed(self) -> None:
         """Something that placement looks at has changed."""

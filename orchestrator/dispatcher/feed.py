@@ -1,5 +1,7 @@
 """Tells whoever follows an execution that something about it was committed. Nothing else passes through here: readers
-take facts from the store, so a slow one costs no memory and sees exactly what is durable."""
+take facts from the store, so a slow one costs no memory and sees exactly what is durable.
+
+What is committed by this replica comes from the dispatcher, the rest from `following`."""
 
 from __future__ import annotations
 
@@ -18,9 +20,15 @@ class Feed:
     """Wake-ups by execution."""
 
     def __init__(self) -> None:
-        self._changes: dict[str, set[asyncio.Future[None]]] = {}
-        self._ends: dict[str, set[asyncio.Future[ExecutionRecord]]] = {}
+        # Dicts, not sets, for their order: who asked first is told first.
+        self._changes: dict[str, dict[asyncio.Future[None], None]] = {}
+        self._ends: dict[str, dict[asyncio.Future[ExecutionRecord], None]] = {}
         self.closed = False
+
+    @property
+    def followed(self) -> list[str]:
+        """The executions about which somebody wants to know."""
+        return list(self._changes.keys() | self._ends.keys())
 
     def change(self, execution: str) -> asyncio.Future[None]:
         """Done at the next commit of the execution. Ask before reading the store: then nothing is missed."""
@@ -53,17 +61,17 @@ class Feed:
                         future.set_exception(_closed(execution))
             waiting.clear()
 
-    def _register(self, table: dict[str, set[asyncio.Future[T]]], execution: str) -> asyncio.Future[T]:
+    def _register(self, table: dict[str, dict[asyncio.Future[T], None]], execution: str) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self.closed:
             future.set_exception(_closed(execution))
             future.exception()  # whoever asked may find that it has ended already, and not look at this
             return future
-        futures = table.setdefault(execution, set())
-        futures.add(future)
+        futures = table.setdefault(execution, {})
+        futures[future] = None
 
         def forget(_: asyncio.Future[T]) -> None:
-            futures.discard(future)
+            futures.pop(future, None)
             if not futures and table.get(execution) is futures:
                 del table[execution]
 

@@ -1,7 +1,10 @@
-"""Who should have what: every execution that has not ended, in memory, with the engine that is meant to run it.
+"""Who should have what: every execution that this replica owns, in memory, with the engine that is meant to run it.
 
-The store is the truth about the past; the ledger is what the dispatcher acts on. It is rebuilt from the store at the
-start, and every change of it that matters is written to the store first.
+The store is the truth about the past; the ledger is what the dispatcher acts on. What comes into it was recorded as
+owned, or claimed, in the store first; so is every change of it that matters.
+
+An execution may leave the ledger (it is parked, or this replica was fenced off) and come back as another `Tracked`.
+Whoever still has the former one cannot change anything with it.
 """
 
 from __future__ import annotations
@@ -67,6 +70,17 @@ class Ledger:
         self._held_size -= len(tracked.record.inputs)
         return True
 
+    def has(self, tracked: Tracked) -> bool:
+        """Whether this is what the ledger knows of its execution."""
+        return self.executions.get(tracked.record.id) is tracked
+
+    def take_in(self, tracked: Tracked) -> None:
+        """Take an execution in that was claimed; what becomes of it is said later."""
+        former = self.executions.get(tracked.record.id)
+        if former is not None and former is not tracked:
+            self.forget(former)
+        self.executions[tracked.record.id] = tracked
+
     def add(self, tracked: Tracked) -> None:
         """Take an execution in; without an engine it waits for one."""
         self.executions[tracked.record.id] = tracked
@@ -76,12 +90,16 @@ class Ledger:
 
     def enqueue(self, tracked: Tracked) -> None:
         """Take an execution back from whoever was meant to have it: it waits to be placed."""
+        if not self.has(tracked):
+            return
         self.withdraw(tracked)
         self.queue.add(tracked)
         self.work.set()
 
     def withdraw(self, tracked: Tracked) -> None:
         """Take an execution back from whoever was meant to have it; it does not wait for another engine either."""
+        if not self.has(tracked):
+            return
         self._unassign(tracked)
         tracked.engine, tracked.dispatching = None, False
         self.queue.remove(tracked)
@@ -89,17 +107,30 @@ class Ledger:
 
     def give(self, tracked: Tracked, engine: Engine) -> None:
         """`engine` is meant to have it."""
+        if not self.has(tracked):
+            return
         self.withdraw(tracked)
         tracked.engine = engine.id
         engine.running[tracked.record.id] = tracked.plan.reference
 
     def forget(self, tracked: Tracked) -> None:
-        """It has ended: the place it took is free."""
-        self.executions.pop(tracked.record.id, None)
+        """It has ended, or others look after it: the place it took is free."""
+        if not self.has(tracked):
+            return
+        del self.executions[tracked.record.id]
         self.queue.remove(tracked)
         self._unhold(tracked)
         self._unassign(tracked)
         self.work.set()
+
+    def clear(self) -> None:
+        """Forget all executions: others look after them now."""
+        self.executions.clear()
+        self.queue.clear()
+        self.held.clear()
+        self._held_size = 0
+        for engine in self.roster.engines.values():
+            engine.running.clear()
 
     def meant_for(self, engine: str) -> list[Tracked]:
         """What an engine is meant to have."""

@@ -6,14 +6,31 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
-from orchestrator.store.base import InboxItem, StoredFact
+from orchestrator.store.base import ExecutionRecord, InboxItem
 
-__all__ = ["ack", "delivery", "drop", "histories", "resend"]
+__all__ = ["ack", "adopt", "delivery", "drop", "histories", "lease", "resend"]
 
 
-def ack(execution: str, epoch: int, seq: int) -> session_pb2.OrchestratorMessage:
-    """Facts up to and including `seq` are committed."""
-    return session_pb2.OrchestratorMessage(acks=[session_pb2.Ack(execution=execution, epoch=epoch, seq=seq)])
+def ack(execution: str, epoch: int, seq: int, *, position: int = 0) -> session_pb2.OrchestratorMessage:
+    """Facts up to and including `seq` are committed, that one at a global position (0: not known)."""
+    acks = [session_pb2.Ack(execution=execution, epoch=epoch, seq=seq)]
+    return session_pb2.OrchestratorMessage(acks=acks, position=position)
+
+
+def adopt(record: ExecutionRecord) -> session_pb2.OrchestratorMessage:
+    """The engine goes on with what it holds of the execution."""
+    going_on = session_pb2.Adopt(
+        execution=record.id,
+        epoch=record.epoch,
+        committed_seq=record.last_seq,
+        dispatch_epoch=record.dispatch_epoch,
+    )
+    return session_pb2.OrchestratorMessage(adopts=[going_on])
+
+
+def lease(beat: int, milliseconds: int) -> session_pb2.OrchestratorMessage:
+    """The engine keeps its executions for so long after the report with this beat."""
+    return session_pb2.OrchestratorMessage(lease=session_pb2.Lease(beat=beat, milliseconds=milliseconds))
 
 
 def resend(execution: str, epoch: int, from_seq: int) -> session_pb2.OrchestratorMessage:
@@ -37,20 +54,20 @@ def delivery(items: Iterable[InboxItem]) -> session_pb2.OrchestratorMessage:
     )
 
 
-def histories(execution: str, epoch: int, page: Sequence[StoredFact]) -> Iterator[session_pb2.OrchestratorMessage]:
+def histories(
+    execution: str, epoch: int, first_seq: int, payloads: Sequence[bytes]
+) -> Iterator[session_pb2.OrchestratorMessage]:
     """Committed facts of an execution that is about to be started again, in messages that a session carries."""
     first, size = 0, 0
-    for at, fact in enumerate(page):
-        if size + len(fact.payload) > limits.BATCH_BYTES and at > first:
-            yield _history(execution, epoch, page[first:at])
+    for at, payload in enumerate(payloads):
+        if size + len(payload) > limits.BATCH_BYTES and at > first:
+            yield _history(execution, epoch, first_seq + first, payloads[first:at])
             first, size = at, 0
-        size += len(fact.payload)
-    if page:
-        yield _history(execution, epoch, page[first:])
+        size += len(payload)
+    if payloads:
+        yield _history(execution, epoch, first_seq + first, payloads[first:])
 
 
-def _history(execution: str, epoch: int, part: Sequence[StoredFact]) -> session_pb2.OrchestratorMessage:
-    batch = session_pb2.History(
-        execution=execution, epoch=epoch, first_seq=part[0].seq, facts=[fact.payload for fact in part]
-    )
+def _history(execution: str, epoch: int, first_seq: int, payloads: Sequence[bytes]) -> session_pb2.OrchestratorMessage:
+    batch = session_pb2.History(execution=execution, epoch=epoch, first_seq=first_seq, facts=payloads)
     return session_pb2.OrchestratorMessage(histories=[batch])

@@ -3,8 +3,9 @@
 What is taken is known in two places: here, and at the engines that hold it. A session begins with a report of all that
 its engine holds, and that is the truth from then on; so nothing about pools is written to the store. What follows:
 
-- *An orchestrator that starts* grants nothing in a pool until every engine that may hold room in it has reported, or is
-  taken for lost: those that the store says have executions whose workflows use the pool.
+- *Only the leader* among the replicas speaks of pools. The others tell their engines the names, no more.
+- *A new leader*, also the one that starts alone, grants nothing in a pool until every engine that may hold room in it
+  has reported, or is taken for lost: those that the store says have executions whose workflows use the pool.
 - *An engine that is away* keeps what it holds. What it waits for is forgotten; it asks again when it is back. Once it
   is taken for lost, and its executions are placed elsewhere, what it held is free. Should it still be working, cut off
   as it is, more is taken than the pool has for as long as that lasts: see docs/limits.md.
@@ -15,8 +16,7 @@ its engine holds, and that is the truth from then on; so nothing about pools is 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Final, cast
 
 import msgspec
@@ -26,6 +26,7 @@ from dagengine.admission import pools
 from dagengine.admission.declaration import Declared
 from dagengine.clock import Clock
 from dagengine.wire.v1 import session_pb2
+from orchestrator.alarm import Alarm
 from orchestrator.dispatcher.engines import Engine, Roster
 from orchestrator.verbs import PoolView
 
@@ -57,11 +58,43 @@ class Pools:
         """The pool of each request that waits or holds, by engine."""
         self._awaited: dict[str, set[str]] = {}
         """Engines whose reports are needed before a pool opens."""
-        self._work = asyncio.Event()
+        self._alarm = Alarm(clock)
+        self._term = 0
+        """Fencing token of this leader; 0 while another replica leads."""
 
-    # --- after a restart ---
+    # --- who speaks of them ---
 
-    def expect(self, engine: str, used: Iterable[str]) -> None:
+    def lead(self, term: int, uses: Mapping[str, Collection[str]]) -> list[str]:
+        """Speak of pools from now on. `uses`: the pools in which engines may hold room, as the store knows.
+
+        The engines among them that are not connected: what they hold is to be heard, or they are to be given up.
+        """
+        self._forget()
+        self._term = term
+        for name, used in uses.items():
+            self._expect(name, used)
+        message = session_pb2.OrchestratorMessage(shared_pools=self._told())
+        connected = [engine for engine in self._roster.engines.values() if engine.connected]
+        for engine in connected:
+            engine.link.send(message)
+        awaited = {engine for engines in self._awaited.values() for engine in engines}
+        return sorted(awaited - {engine.id for engine in connected})
+
+    def follow(self) -> None:
+        """Another replica speaks of them."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._term = 0
+        self._pools = {name: one.pool(name) for name, one in self.declared.items()}
+        self._pool_of.clear()
+        self._awaited.clear()
+        self._alarm.ring()
+
+    def _told(self) -> session_pb2.SharedPools:
+        return session_pb2.SharedPools(names=sorted(self.names), term=self._term)
+
+    def _expect(self, engine: str, used: Iterable[str]) -> None:
         """An engine may hold room in those of the pools `used` that are here: closed until it has reported."""
         for name in self.names.intersection(used):
             self._awaited.setdefault(name, set()).add(engine)
@@ -79,7 +112,7 @@ class Pools:
     # --- what sessions hear ---
 
     def begin(self, engine: Engine) -> session_pb2.SharedPools:
-        """A session with an engine begins; what to tell it of the pools. It answers with a report."""
+        """A session with an engine begins; what to tell it of the pools. It answers the leader with a report."""
         self._withdraw(engine.id)
         for name in sorted(self.names & engine.pools.keys()):
             _log.warning(
@@ -88,17 +121,19 @@ class Pools:
                 engine=engine.id,
                 hint="the one over the whole system counts; take the other out of the engine's ENGINE_POOLS",
             )
-        return session_pb2.SharedPools(names=sorted(self.names))
+        return self._told()
 
     def received(self, engine: Engine, message: session_pb2.EngineMessage) -> None:
-        """What a message of an engine says about pools."""
+        """What a message of an engine says about pools. What it still says to a former leader is not heard."""
+        if not self._term:
+            return
         if message.HasField("pool_report"):
             self._report(engine.id, message.pool_report)
         for release in message.pool_releases:
             self._release(engine.id, release.tickets)
         for request in message.pool_requests:
             self._ask(engine.id, request)
-        self._work.set()
+        self._alarm.ring()
 
     def away(self, engine: str) -> None:
         """An engine's session has ended: it keeps what it holds, and asks again for what it waits for."""
@@ -119,9 +154,9 @@ class Pools:
                 scope="system",
                 size=one.size,
                 rate=None if one.rate is None else str(one.rate),
-                used=self._pools[name].used,
-                waiting=len(self._pools[name].line),
-                reason=self._why_closed(name),
+                used=self._pools[name].used if self._term else None,
+                waiting=len(self._pools[name].line) if self._term else None,
+                reason=self._why_closed(name) if self._term else "the replica that leads counts it",
             )
             for name, one in sorted(self.declared.items())
         ]
@@ -203,21 +238,8 @@ class Pools:
         while True:
             times = (pool.wake_at for pool in self._pools.values())
             wake = min((at for at in times if at is not None), default=None)
-            self._work.clear()
-            if wake is None:
-                await self._work.wait()
+            await self._alarm.wait(wake)
+            if wake is None or self._clock.now() < wake:
                 continue
-            await self._sleep(wake)
             for pool in self._pools.values():
                 self._grant(pool.handle(pools.TimePassed(at=self._clock.now())))
-
-    async def _sleep(self, until: int) -> None:
-        """Until then, or until something has changed."""
-        sleeping = asyncio.ensure_future(self._clock.sleep_until(until))
-        working = asyncio.ensure_future(self._work.wait())
-        try:
-            await asyncio.wait((sleeping, working), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            working.cancel()
-            await asyncio.gather(sleeping, working, return_exceptions=True)

@@ -83,6 +83,12 @@ class Queue:
         if not lane.waiting:
             del self._lanes[lane.executors, lane.pools, lane.excluded]
 
+    def clear(self) -> None:
+        """Take all out."""
+        self._lanes.clear()
+        self._lane_of.clear()
+        self.size = 0
+
     def reason(self, execution: str) -> str | None:
         """Why an execution had no place when that was last looked at; None when it does not wait here."""
         lane = self._lane_of.get(execution)

@@ -11,6 +11,8 @@ import structlog
 from dagengine.clock import Clock
 from dagengine.events import facts
 from dagengine.wire.v1 import session_pb2
+from orchestrator.blobs import references
+from orchestrator.blobs.base import Blobs
 from orchestrator.errors import StoreError
 from orchestrator.store.base import KnownResult, Store
 
@@ -43,18 +45,25 @@ def of_facts(execution: str, payloads: Sequence[bytes]) -> list[KnownResult]:
 
 
 async def answers(
-    store: Store, clock: Clock, lookups: Sequence[session_pb2.ResultLookup]
+    store: Store, blobs: Blobs, clock: Clock, lookups: Sequence[session_pb2.ResultLookup]
 ) -> list[session_pb2.OrchestratorMessage]:
-    """What to tell an engine, a message for each question: a result may be large. What cannot be read is not known."""
+    """What to tell an engine, a message for each question: a result may be large. What cannot be read is not known.
+
+    Nor is a large result whose value went with the executions that had cited it.
+    """
     try:
         known = await store.known_results({lookup.digest for lookup in lookups}, now=clock.now())
+        cited = {key: one for key, result in known.items() if (one := references.reference_of(result.result))}
+        large = await blobs.get({reference.digest for reference in cited.values()}) if cited else {}
     except StoreError as error:
         _log.warning("results_not_read", error=str(error))
-        known = {}
+        known, cited, large = {}, {}, {}
     made = []
     for lookup in lookups:
         answer = session_pb2.ResultAnswer(number=lookup.number)
-        if (result := known.get(lookup.digest)) is not None:
-            answer.found, answer.result, answer.execution = True, result.result, result.execution
+        result, reference = known.get(lookup.digest), cited.get(lookup.digest)
+        if result is not None and (reference is None or reference.digest in large):
+            value = result.result if reference is None else large[reference.digest]
+            answer.found, answer.result, answer.execution = True, value, result.execution
         made.append(session_pb2.OrchestratorMessage(result_answers=[answer]))
     return made

@@ -5,14 +5,17 @@ The rules of ownership:
 - An execution belongs to the engine of its latest dispatch; each dispatch raises its epoch, in the store, first.
 - Facts under another epoch are refused by the store, and their sender is told to drop the execution.
 - An engine that comes back and still holds what it should goes on (`Adopt`); what it has lost is placed again, with
-  the committed facts as its history. So is what an engine had that stayed away for too long.
+  the committed facts as its history. So is what an engine had that stayed away for too long. A change of the owner
+  raises the epoch as well: what the engine made since its dispatch is good all the same.
+- What an engine holds that is not in the ledger may be another replica's: the store is asked first (`doubts`).
+- An engine keeps what it has for as long as it was promised (`Lease`), and nobody else gets it before that is over.
 - What goes down with engine after engine, and gets nowhere, is given up before it has taken all of them down. The
   count of that is kept in memory: after a restart of the orchestrator it begins anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -21,25 +24,29 @@ import structlog
 from dagengine.clock import Clock
 from dagengine.events.facts import ErrorInfo
 from dagengine.wire.v1 import session_pb2
+from orchestrator.blobs.base import Blobs
 from orchestrator.dispatcher import messages, results
+from orchestrator.dispatcher.absences import Absences
 from orchestrator.dispatcher.commits import Commits
+from orchestrator.dispatcher.doubts import Doubts, late_facts, may_go_on
 from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.engines import Engine
 from orchestrator.dispatcher.feed import Feed
 from orchestrator.dispatcher.ledger import Ledger
+from orchestrator.dispatcher.losses import Losses, is_behind
+from orchestrator.dispatcher.parking import Parking
 from orchestrator.dispatcher.placement import EngineState
 from orchestrator.dispatcher.pools import Pools
 from orchestrator.dispatcher.tracked import Tracked
-from orchestrator.errors import StoreError
-from orchestrator.store.base import Store
+from orchestrator.errors import Fenced, StoreError
+from orchestrator.monitor.monitor import Monitor
+from orchestrator.store.base import Appended, Batch, Store
 from orchestrator.transport.base import Link
 
 __all__ = ["Sessions"]
 
 _log = structlog.get_logger("orchestrator.sessions")
 
-_LOOK_EVERY: Final = 1_000_000
-"""Microseconds between two looks at engines that stay away."""
 _MOST_LOSSES: Final = 5
 """Engines that one execution may take down in a row before it is not tried again."""
 
@@ -51,43 +58,78 @@ class Sessions:
         self,
         ledger: Ledger,
         store: Store,
+        blobs: Blobs,
         clock: Clock,
         *,
         commits: Commits,
         ending: Ending,
         feed: Feed,
         pools: Pools,
+        monitor: Monitor,
         lost_after: float,
+        parked: Callable[[Tracked, int | None], None],
+        fenced: Callable[[], None],
+        may_promise: Callable[[], bool],
+        steady: Clock,
     ) -> None:
-        """`lost_after`: seconds that an engine may stay away before its executions are placed again."""
+        """`lost_after`: seconds that an engine may stay away before its executions are placed again.
+
+        `parked(tracked, wake_at)` is called when an execution has no engine and no owner any more, and can be claimed
+        then; `fenced()` when this replica may not write any more; `may_promise()` says whether what it owns is its own
+        for now. `steady` is the clock for what is promised.
+        """
         self._ledger = ledger
         self._store = store
+        self._blobs = blobs
         self._clock = clock
         self._commits = commits
         self._ending = ending
         self._feed = feed
         self._pools = pools
-        self._lost_after = round(lost_after * 1e6)
-        self._absent: dict[str, int] = {}
-        """Engines that should have executions but are not connected, and since when."""
+        self._monitor = monitor
+        self._fenced = fenced
+        self._may_promise = may_promise
+        self._losses = Losses(ledger, store, monitor, ending=ending)
+        self.parking = Parking(ledger, store, clock, monitor, parked=parked, fenced=fenced)
+        self.doubts = Doubts(store, clock, lost=self._losses.found, late=self._refuse_late)
+        self._absences = Absences(steady, lease=lost_after)
+
+    @property
+    def faults(self) -> list[str]:
+        """What the store has lost, for people; empty as long as nothing is."""
+        return self._losses.faults
 
     def expect(self, engine: str) -> None:
         """An engine should be there, but has not been heard of since the start."""
-        self._absent.setdefault(engine, self._clock.now())
+        self._absences.expect(engine)
+
+    def take_on(self, executions: Iterable[Tracked]) -> None:
+        """Go on with executions in the ledger that engines may still have: they were another owner's until now."""
+        for tracked in executions:
+            record = tracked.record
+            engine = self._ledger.roster.engines.get(record.engine or "")
+            if record.engine is None or tracked.dispatching or (engine is not None and record.id in engine.running):
+                continue  # a session that has begun meanwhile has seen to it
+            self._monitor.execution_taken_over()
+            if self._losses.ends(tracked, None if engine is None else engine.link):
+                continue
+            if engine is None or not engine.connected:
+                self._absences.begin(record.engine)
+                continue
+            self._ledger.give(tracked, engine)
+            engine.link.send(messages.adopt(record))
+            self._monitor.executions_adopted(1)
+            if tracked.inbox:
+                engine.link.send(messages.delivery(tracked.inbox.values()))
 
     async def look_after_absent(self) -> None:
         """Place again, for ever, what engines had that stay away for too long."""
         while True:
-            await self._clock.sleep_until(self._clock.now() + _LOOK_EVERY)
-            deadline = self._clock.now() - self._lost_after
-            for engine in list(self._absent):
-                # Asked anew for each: while the one before was given up, this one may have come back.
-                since = self._absent.get(engine)
-                if since is not None and since <= deadline:
-                    await self._give_up(engine)
+            await self._absences.until_next_look()
+            for engine in self._absences.over():
+                await self._give_up(engine)
 
     async def _give_up(self, engine: str) -> None:
-        self._absent.pop(engine, None)
         self._pools.lost(engine)
         had = [tracked for tracked in self._ledger.meant_for(engine) if not tracked.dispatching]
         for tracked in had:
@@ -103,16 +145,15 @@ class Sessions:
         if tracked.losses < _MOST_LOSSES:
             self._ledger.enqueue(tracked)
             return
-        self._give_up_on(
-            tracked,
-            "Quarantined",
+        why = (
             f"{tracked.losses} engines in a row were lost or broke down while they had it, the last of them "
-            f"'{engine}', and no node of it succeeded in between",
+            f"'{engine}', and no node of it succeeded in between"
         )
+        self._give_up_on(tracked, ErrorInfo(type="Quarantined", message=why))
 
-    def _give_up_on(self, tracked: Tracked, kind: str, fault: str) -> None:
+    def _give_up_on(self, tracked: Tracked, error: ErrorInfo) -> None:
         self._ledger.withdraw(tracked)
-        self._ending.give_up(tracked, ErrorInfo(type=kind, message=fault))
+        self._ending.give_up(tracked, error)
 
     async def cancel_waiting(self, executions: Iterable[Tracked]) -> None:
         """End those among `executions` that somebody has cancelled, and that have no engine to do it."""
@@ -124,9 +165,9 @@ class Sessions:
 
     async def connected(self, link: Link, hello: session_pb2.EngineHello) -> None:
         """A session has begun: compare what the engine holds with what it should hold."""
-        self._begin(link, hello)
+        self._begin(link, hello, knows_more=await self._losses.shown_by(hello))
 
-    def _begin(self, link: Link, hello: session_pb2.EngineHello) -> None:
+    def _begin(self, link: Link, hello: session_pb2.EngineHello, *, knows_more: bool = False) -> None:
         """One step without a pause, so that nothing changes between the comparison and the answer to it."""
         roster = self._ledger.roster
         known = roster.engines.get(hello.engine)
@@ -136,12 +177,14 @@ class Sessions:
         if engine is None:
             _log.error("engine_id_taken", engine=hello.engine, address=link.address)
             return
-        self._absent.pop(engine.id, None)
+        self._absences.end(engine.id)
         if is_new:
             self._ledger.reconsider(engine.id)
         answer, missing = self._compare(engine, hello)
         for tracked in missing:
-            if died and tracked.engine == engine.id:
+            if knows_more:
+                self._losses.gone(tracked, engine=engine.id)
+            elif died and tracked.engine == engine.id:
                 self._lose(tracked, engine.id)
             else:
                 self._ledger.enqueue(tracked)
@@ -158,6 +201,7 @@ class Sessions:
             dropped=len(answer.drops),
             placed_again=len(missing),
         )
+        self._monitor.executions_adopted(len(answer.adopts))
         self._ledger.work.set()
 
     def _compare(
@@ -167,23 +211,51 @@ class Sessions:
         self._ledger.keep_dispatching(engine)
         mine = self._ledger.dispatched_to(engine.id)
         answer = session_pb2.OrchestratorMessage()
+        doubtful = []
         for held in hello.held:
-            known = mine.get(held.execution)
-            # Under an older epoch, somebody else may have made other facts meanwhile: only the very same one goes on.
-            if known is None or known.record.epoch != held.epoch:
+            known = self._ledger.executions.get(held.execution)
+            if known is None or is_behind(known.record, held):
+                doubtful.append(held)
+                mine.pop(held.execution, None)
+            elif held.execution in mine and may_go_on(known.record, engine.id, held.epoch):
+                del mine[held.execution]
+                self._ledger.give(known, engine)
+                answer.MergeFrom(messages.adopt(known.record))
+            else:
+                self._refuse_late(late_facts(known.record, engine.id, held))
                 answer.drops.add(execution=held.execution, epoch=held.epoch)
-                continue
-            del mine[held.execution]
-            self._ledger.give(known, engine)
-            record = known.record
-            answer.adopts.add(execution=record.id, epoch=record.epoch, committed_seq=record.last_seq)
+        self.doubts.about(engine.link, doubtful)
         return answer, list(mine.values())
+
+    def not_taken(self, link: Link, batch: Batch, appended: Appended) -> None:
+        """The store did not take facts of an engine: it is to send others first, or to forget the execution."""
+        tracked = self._ledger.executions.get(batch.execution)
+        held = session_pb2.Held(execution=batch.execution, epoch=batch.epoch)
+        if appended.outcome == "fenced" and (tracked is None or may_go_on(tracked.record, link.engine_id, batch.epoch)):
+            # Another's; or its owner has changed, and the adoption is on its way: then the facts come again after it.
+            self.doubts.about(link, [held])
+            return
+        if tracked is not None and appended.last_seq < tracked.record.last_seq:
+            # The store was further already. Or this answer is older than what the ledger has read since: it is asked.
+            held.acknowledged = tracked.record.last_seq
+            self.doubts.about(link, [held])
+        if appended.outcome == "gap":
+            link.send(messages.resend(batch.execution, batch.epoch, appended.last_seq + 1))
+        else:
+            link.send(messages.drop(batch.execution, batch.epoch))
+
+    def _refuse_late(self, count: int) -> None:
+        if count:
+            self._monitor.facts_refused("fenced", count)
 
     async def received(self, link: Link, message: session_pb2.EngineMessage) -> None:
         """A message of an engine. Returns late when the store is behind: that is the backpressure."""
         engine = self._ledger.roster.by_link(link)
         if engine is None:
             return
+        if message.load.beat and self._may_promise():
+            # Before all that may take time, since this is what the engine waits for.
+            link.send(self._absences.promise(engine.id, message.load.beat))
         for logs in message.logs:
             await self._keep_logs(logs)
         for batch in message.facts:
@@ -193,24 +265,26 @@ class Sessions:
             self._load(engine, message.load)
         self._pools.received(engine, message)
         if message.result_lookups:
-            for answer in await results.answers(self._store, self._clock, message.result_lookups):
+            for answer in await results.answers(self._store, self._blobs, self._clock, message.result_lookups):
                 link.send(answer)
-        if message.refusals:
+        if message.refusals or message.parks:
             # What is handed back is handed back with all that was made of it; nobody may go on before that is in.
             await self._commits.settled()
         for refusal in message.refusals:
             await self._refused(engine, refusal)
+        if message.parks:
+            await self.parking.offered(engine, message.parks)
 
     def disconnected(self, link: Link, reason: str) -> None:
         """A session has ended. Its executions stay where they are until the engine has stayed away for too long."""
         engine = self._ledger.roster.by_link(link)
         if engine is not None and engine.state != "unreachable":
+            surprising = engine.state != "draining" and self._ledger.roster.links.get(link.address) is link
             engine.state, engine.reason = "unreachable", reason
-            self._absent[engine.id] = self._clock.now()
+            self._absences.begin(engine.id)
             self._pools.away(engine.id)
             self._ledger.roster.changed()
-            wanted = self._ledger.roster.links.get(link.address) is link
-            tell = _log.warning if wanted else _log.info
+            tell = _log.warning if surprising else _log.info
             tell("engine_disconnected", engine=engine.id, address=link.address, reason=reason)
         successor = self._ledger.roster.gone(link)
         if successor is not None:
@@ -219,8 +293,9 @@ class Sessions:
     def _load(self, engine: Engine, load: session_pb2.Load) -> None:
         state: EngineState = "draining" if load.draining else "ready"
         engine.pools = {pool.name: pool for pool in load.pools}
-        if (engine.capacity, engine.state) != (load.capacity, state):
-            engine.capacity, engine.state = load.capacity, state
+        others = max(0, load.running - len(engine.running))
+        if (engine.capacity, engine.state, engine.others) != (load.capacity, state, others):
+            engine.capacity, engine.state, engine.others = load.capacity, state, others
             engine.reason = "it is shutting down" if load.draining else ""
             self._ledger.roster.changed()
             self._ledger.work.set()
@@ -229,6 +304,8 @@ class Sessions:
         lines = [(msgspec.json.decode(line, type=_LogNode).node, line) for line in logs.lines]
         try:
             await self._store.add_logs(logs.execution, logs.epoch, lines)
+        except Fenced:
+            self._fenced()
         except StoreError as error:  # the log stream is beside the facts: losing some of it stops nothing
             _log.warning("logs_not_kept", execution=logs.execution, error=str(error))
         self._feed.changed(logs.execution)
@@ -259,22 +336,32 @@ class Sessions:
             case session_pb2.Refusal.BROKEN:
                 why = refusal.message.removeprefix(f"{engine.id}: ")
                 self._broken(engine, tracked, f"{engine.id} cannot run it: {why}")
-                if tracked.record.id in self._ending:
-                    return
+            case session_pb2.Refusal.HISTORY_MISSING if self._may_have_ended(engine, tracked):
+                self._losses.gone(tracked, engine=engine.id)
+        if tracked.record.id in self._ending:
+            return
         tracked.record = msgspec.structs.replace(tracked.record, engine=None)
         self._ledger.enqueue(tracked)
         try:
             await self._store.release(refusal.execution, refusal.epoch)
+        except Fenced:
+            self._fenced()
+            return
         except StoreError as error:  # the next dispatch takes it from the engine as well
             _log.warning("release_failed", execution=refusal.execution, error=str(error))
         await self.cancel_waiting([tracked])
+
+    def _may_have_ended(self, engine: Engine, tracked: Tracked) -> bool:
+        """Whether an engine that knows of more than the store does lacks what it was given by a former owner."""
+        record = tracked.record
+        return self._losses.were_shown_by(engine.incarnation) and record.epoch > record.dispatch_epoch
 
     def _broken(self, engine: Engine, tracked: Tracked, fault: str) -> None:
         """An engine broke down on it. Perhaps that engine's own fault: another one may try, as long as there is one."""
         tracked.excluded.add(engine.id)
         able = self._ledger.roster.fleet.eligible(tracked.plan.executors, tracked.plan.pools).capacities
         if able.keys() <= tracked.excluded:
-            self._give_up_on(tracked, "Broken", fault)
+            self._give_up_on(tracked, ErrorInfo(type="Broken", message=fault))
         else:
             self._lose(tracked, engine.id)
 

@@ -1,4 +1,4 @@
-"""What the dispatcher keeps in memory of every execution that has not ended, and of every workflow version they run."""
+"""What the dispatcher keeps in memory of every execution that it owns, and of every workflow version they run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dagengine.events import facts
 from dagengine.spec.model import Document
 from orchestrator.store.base import Appended, Batch, ExecutionRecord, InboxItem
 
-__all__ = ["Limit", "Plan", "Tracked"]
+__all__ = ["Limit", "Plan", "Tracked", "waits_for_retry"]
 
 _PROGRESS: Final = b'{"type":"NodeSucceeded"'
 
@@ -54,10 +54,15 @@ class Plan(msgspec.Struct, frozen=True, weakref=True):
         )
 
 
-class Tracked:
-    """One execution that has not ended. `record` follows the store: it is replaced after each commit."""
+def waits_for_retry(record: ExecutionRecord) -> bool:
+    """Whether an execution had ended, and no fact tells yet that it goes on."""
+    return record.status == "queued" and record.last_seq > 0
 
-    __slots__ = ("dispatching", "engine", "excluded", "inbox", "losses", "plan", "record", "since", "went_on")
+
+class Tracked:
+    """One execution that is owned here. `record` follows the store: it is replaced after each commit."""
+
+    __slots__ = ("dispatching", "done", "engine", "excluded", "inbox", "losses", "plan", "record", "since", "went_on")
 
     def __init__(self, record: ExecutionRecord, plan: Plan) -> None:
         self.record = record
@@ -76,11 +81,13 @@ class Tracked:
         """Engines that were lost or broke down while they had it, since a node of it last succeeded."""
         self.inbox: dict[str, InboxItem] = {}
         """Commands that no committed fact cites yet, oldest first; sent after each start and each adoption."""
+        self.done: set[str] = set()
+        """Ids of commands that were in the inbox, and are in none any more."""
 
     @property
     def waits_for_retry(self) -> bool:
         """Whether it had ended, and no fact tells yet that it goes on."""
-        return self.record.status == "queued" and self.record.last_seq > 0
+        return waits_for_retry(self.record)
 
     def committed(self, batch: Batch, appended: Appended) -> None:
         """Follow the store: `batch` was appended, and perhaps ended it, or let it go on."""
@@ -97,6 +104,9 @@ class Tracked:
             self.losses = 0
         for command in batch.applied:
             self.inbox.pop(command, None)
+            self.done.add(command)
         if batch.terminal is not None:
             while self.inbox and next(iter(self.inbox.values())).kind != "retry":
-                del self.inbox[next(iter(self.inbox))]
+                command = next(iter(self.inbox))
+                del self.inbox[command]
+                self.done.add(command)

@@ -70,5 +70,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     facts_committed: int
     facts_refused: dict[str, int]
     """Facts that were not taken, by reason: `gap` (earlier ones were missing) or `fenced` (an epoch of the past)."""
+    facts_lost: int
+    """Facts that engines were told to be committed, and that the store does not have."""
+    adopted: int
+    """Executions that engines went on with after a session, or the owner, had changed."""
+    parked: int
+    """Times that an execution was taken from its engine because it only waited."""
+    taken_over: int
+    """Executions on engines that were another owner's before."""
     occurrences: dict[str, int]
     """Occurrences of cron triggers, by outcome: `started`, `refused` or `skipped`."""

@@ -89,7 +89,23 @@ class Exposition(Collector):
         yield _by_label(
             "dagengine_facts_refused", "Facts that the store did not take.", "reason", _REFUSALS, monitor.refused
         )
+        yield CounterMetricFamily(
+            "dagengine_store_lost_facts",
+            "Facts that engines were told to be committed, and that the store does not have.",
+            monitor.lost,
+        )
+        yield CounterMetricFamily(
+            "dagengine_executions_adopted", "Executions that engines went on with in a new session.", monitor.adopted
+        )
+        yield CounterMetricFamily(
+            "dagengine_executions_parked", "Times that an execution was taken from its engine to wait.", monitor.parked
+        )
+        yield CounterMetricFamily(
+            "dagengine_executions_taken_over", "Executions taken over from another owner.", monitor.taken_over
+        )
         yield _by_label("dagengine_cron_occurrences", "Cron occurrences.", "outcome", _OUTCOMES, monitor.occurrences)
+        yield CounterMetricFamily("dagengine_purged_executions", "Executions that were deleted.", monitor.purged)
+        yield CounterMetricFamily("dagengine_purged_rows", "Rows of the store that were deleted.", monitor.purged_rows)
         requests = CounterMetricFamily(
             "dagengine_http_requests", "HTTP requests that were answered.", labels=["method", "status"]
         )
@@ -99,13 +115,18 @@ class Exposition(Collector):
 
 
 def _pools(pools: Iterable[PoolView]) -> Iterator[Metric]:
-    """Pools over the whole system one by one; those of the same name that engines have for themselves added up."""
+    """Pools over the whole system one by one; those of the same name that engines have for themselves added up.
+
+    Those that another replica counts are left to it.
+    """
     labels = ["pool", "scope"]
     size = GaugeMetricFamily("dagengine_pool_size", "Room that pools have.", labels=labels)
     used = GaugeMetricFamily("dagengine_pool_used", "Room in pools that is taken.", labels=labels)
     waiting = GaugeMetricFamily("dagengine_pool_waiting", "Attempts that wait for room in pools.", labels=labels)
     sums: dict[tuple[str, str], list[int]] = {}
     for pool in pools:
+        if pool.used is None or pool.waiting is None:
+            continue
         total = sums.setdefault((pool.name, pool.scope), [0, 0, 0])
         for index, value in enumerate((pool.size, pool.used, pool.waiting)):
             total[index] += value

@@ -54,6 +54,12 @@ class Monitor:
         self.committed = 0
         self.refused: Counter[str] = Counter()
         self.occurrences: Counter[str] = Counter()
+        self.purged = 0
+        self.purged_rows = 0
+        self.adopted = 0
+        self.parked = 0
+        self.taken_over = 0
+        self.lost = 0
         self.requests: Counter[tuple[str, int]] = Counter()
         """HTTP requests by method and status."""
         self.execution_seconds = Histogram(EXECUTION_SECONDS)
@@ -76,6 +82,10 @@ class Monitor:
             finished=dict(self.finished),
             facts_committed=self.committed,
             facts_refused=dict(self.refused),
+            facts_lost=self.lost,
+            adopted=self.adopted,
+            parked=self.parked,
+            taken_over=self.taken_over,
             occurrences=dict(self.occurrences),
         )
 
@@ -135,6 +145,22 @@ class Monitor:
         """The store did not take `count` facts. `reason` is one of a few fixed words: it becomes a label."""
         self.refused[reason] += count
 
+    def facts_lost(self, count: int) -> None:
+        """The store does not have `count` facts that engines were told to be committed."""
+        self.lost += count
+
+    def executions_adopted(self, count: int) -> None:
+        """Engines go on with `count` executions that they still held."""
+        self.adopted += count
+
+    def execution_parked(self) -> None:
+        """An execution only waits, and was taken from its engine for that time."""
+        self.parked += 1
+
+    def execution_taken_over(self) -> None:
+        """An execution that an engine may still have was another owner's until now."""
+        self.taken_over += 1
+
     def commit_took(self, seconds: float) -> None:
         """A transaction that made facts durable took so long."""
         self.commit_seconds.add(seconds)
@@ -142,6 +168,14 @@ class Monitor:
     def occurrence(self, outcome: str) -> None:
         """A cron occurrence was dealt with: `started`, `refused` or `skipped`."""
         self.occurrences[outcome] += 1
+
+    def executions_purged(self, count: int) -> None:
+        """Executions were deleted that had ended, with all that belonged to them."""
+        self.purged += count
+
+    def rows_purged(self, count: int) -> None:
+        """A step of a purge deleted so many rows of the store."""
+        self.purged_rows += count
 
     def request_answered(self, method: str, status: int) -> None:
         """An HTTP request was answered. `method` is one of a few fixed words: it becomes a label."""

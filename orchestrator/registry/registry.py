@@ -3,7 +3,8 @@
 The registry checks documents (with the checks of the spec and those that `app` adds), registers versions in the
 store, and answers from memory: resolving a reference is part of every start. What it remembers are all versions without
 their documents, and the documents used last, parsed, by digest. Those never change. Only which versions there are can
-change elsewhere (another orchestrator on the same store); `refresh` reads that again.
+change elsewhere (another replica on the same store): `follow` reads that again when it hears of it, and now and then.
+What is not in memory is looked for in the store before anybody is told that there is no such thing.
 
 Called by the orchestrator's verbs, and through them by the REST interface and the triggers.
 """
@@ -16,17 +17,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
+
 from dagengine.clock import Clock
 from dagengine.errors import SpecError
 from dagengine.spec import document as documents
 from dagengine.spec.model import Document
 from dagengine.spec.reference import VersionRange, WorkflowReference, version_key
 from dagengine.spec.suggestion import did_you_mean
-from orchestrator import errors
+from orchestrator import errors, supervision
+from orchestrator.alarm import Alarm
 from orchestrator.registry.selector import Selector
 from orchestrator.store.base import Store, Version, VersionRecord
 
 __all__ = ["Entry", "Registry", "compare", "parse_reference"]
+
+_log = structlog.get_logger(__name__)
 
 _DOCUMENTS: Final = 1_024
 """Parsed documents to keep."""
@@ -34,6 +40,10 @@ _DOCUMENT_BYTES: Final = 32 << 20
 """Bytes that they may have in their canonical form; parsed, they take several times as much."""
 _REFERENCES: Final = 4_096
 """Resolved references to keep."""
+_REFRESH: Final = 60_000_000
+"""Microseconds between two readings of which versions there are, at most, while there are other replicas."""
+_RETRY: Final = 1_000_000
+"""Microseconds before the next try when the store cannot be read."""
 _NAMED: Final = 10
 """How many of the things that exist an error names."""
 
@@ -70,6 +80,7 @@ class Registry:
         self._clock = clock
         self._changed = changed
         self._changing = asyncio.Lock()
+        self._alarm = Alarm(clock)
         self._records: dict[str, dict[str, Version]] | None = None
         self._resolved: dict[str, Version] = {}
         self._documents: collections.OrderedDict[str, Document] = collections.OrderedDict()
@@ -85,7 +96,7 @@ class Registry:
         when the version exists with another content.
         """
         # Shielded: a caller that gives up half-way must not leave the store and the memory with different versions.
-        return await asyncio.shield(asyncio.ensure_future(self._register(document, source, expected)))
+        return await supervision.to_its_end(self._register(document, source, expected))
 
     async def resolve(self, reference: str) -> Entry:
         """The version that `id`, `id@1.2.0`, `id@^1` or `id@latest` names.
@@ -94,8 +105,8 @@ class Registry:
         """
         version = self._resolved.get(reference)
         if version is None:
-            known = await self._known()
-            version = _find(parse_reference(reference), known)
+            wanted = parse_reference(reference)
+            version = _find(wanted, await self._known()) or await self._find_stored(wanted)
             if len(self._resolved) >= _REFERENCES:
                 self._resolved.clear()
             self._resolved[reference] = version
@@ -142,13 +153,33 @@ class Registry:
 
         Raises NotFound, or InUse when executions of it have not ended, unless `force`.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._remove(workflow, version, force)))
+        return await supervision.to_its_end(self._remove(workflow, version, force))
 
     async def refresh(self) -> None:
         """Read again which versions there are."""
         async with self._changing:
-            self._records = await self._load()
-            self._tell()
+            records = await self._load()
+            if records != self._records:
+                self._records = records
+                self._tell()
+
+    def heard(self) -> None:
+        """Another replica has registered or removed versions."""
+        self._alarm.ring()
+
+    async def follow(self, *, shared: Callable[[], bool]) -> None:
+        """Keep up with other replicas, while `shared` says that there are any, until cancelled."""
+        again = False
+        while True:
+            heard = await self._alarm.wait(self._clock.now() + (_RETRY if again else _REFRESH))
+            if not (heard or again or shared()):
+                continue
+            try:
+                await self.refresh()
+                again = False
+            except errors.StoreError as error:
+                _log.error("versions_not_read", error=str(error))
+                again = True
 
     async def _register(
         self, document: Document | Mapping[str, Any] | str | bytes, source: str, expected: str | None
@@ -188,6 +219,18 @@ class Registry:
         # A document that is parsed already may come from anywhere: from a builder, or with a model's checks only.
         values = document.to_dict() if isinstance(document, Document) else document
         return documents.from_dict(values, source=source, checks=self._checks)
+
+    async def _find_stored(self, reference: WorkflowReference) -> Version:
+        """What another replica may have registered just now. Raises NotFound."""
+        versions = {version.version: version for version in await self._store.versions(reference.id)}
+        known = await self._known()
+        if versions != known.get(reference.id, {}):
+            await self.refresh()
+            known = await self._known()
+        found = _find(reference, known)
+        if found is None:
+            raise _no_version(reference.id, str(reference.range), known)
+        return found
 
     async def _known(self) -> dict[str, dict[str, Version]]:
         if self._records is None:
@@ -245,12 +288,10 @@ def _without_document(digest: str) -> errors.StoreError:
     return errors.StoreError(f"the store has a version with the digest {digest}, but not its document")
 
 
-def _find(reference: WorkflowReference, known: Mapping[str, Mapping[str, Version]]) -> Version:
+def _find(reference: WorkflowReference, known: Mapping[str, Mapping[str, Version]]) -> Version | None:
     versions = known.get(reference.id, {})
     best = reference.range.best(versions)
-    if best is None:
-        raise _no_version(reference.id, str(reference.range), known)
-    return versions[best]
+    return None if best is None else versions[best]
 
 
 def _record(document: Document, *, at: int) -> VersionRecord:

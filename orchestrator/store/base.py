@@ -2,251 +2,79 @@
 
 Every method is one transaction: when it returns, what it wrote is durable; when it raises, nothing was written.
 Concurrent writes may share a transaction (group commit), but one refusal never aborts another's write. The only
-exception that leaves a store is `StoreError` (and `VersionConflict`, `InUse` where a method names them). A caller that
-is cancelled while it waits does not know whether it has written: ask again.
+exception that leaves a store is `StoreError` (and `VersionConflict`, `InUse`, `AtLimit` where a method names them). A
+caller that is cancelled while it waits does not know whether it has written: ask again.
+
+**Replicas and ownership.** Processes that share a store are its replicas. One that has `join`ed has a lease on the
+store's clock and renews it. From then on every write of it is fenced: once somebody else has ended its lease, writes
+raise `Fenced` and change nothing. An execution that has not ended is owned by one replica, or by none: then it can be
+claimed from `wake_at` on, or, without one, waits for something to come into its inbox. Takeover, hand-over and
+passivation are all the same thing: the execution is owned by none for a while.
+
+- `take_over` ends leases that have run out: what those replicas owned can be claimed at once.
+- `leave` does the same for oneself.
+- `park` does it for one execution that only waits, and takes it from its engine.
+- `claim` owns what can be claimed. What an engine may still have gets its next epoch with that.
+
+Where only one process can have the store open, whoever joins is the only replica.
 
 Times are microseconds since the Unix epoch. Values (`inputs`, `outputs`, documents, facts) are JSON bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
-import msgspec
+from orchestrator.store.records import (
+    TERMINAL,
+    Appended,
+    Batch,
+    ExecutionRecord,
+    Expired,
+    Head,
+    InboxItem,
+    KnownResult,
+    LogRecord,
+    Membership,
+    NewExecution,
+    Replica,
+    Status,
+    StoredFact,
+    Terminal,
+    Version,
+    VersionRecord,
+)
 
 __all__ = [
     "Appended",
     "Batch",
     "ExecutionRecord",
+    "Expired",
+    "Head",
     "InboxItem",
+    "KnownResult",
     "LogRecord",
+    "Membership",
     "NewExecution",
     "PAGE_BYTES",
+    "Replica",
     "Status",
     "Store",
     "StoredFact",
     "TERMINAL",
     "Terminal",
+    "Topic",
     "Version",
     "VersionRecord",
 ]
 
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-"""`queued` until the first fact is committed, then `running`, then one of the others.
-
-That is for good, unless somebody has parts of it run again: then it is `queued` once more, until a fact says so.
-"""
+Topic = Literal["facts", "inbox", "claimable", "versions", "replicas"]
+"""What another replica has changed: facts were committed; something came into an inbox; an execution can be claimed;
+versions were registered or removed; a replica came or went."""
 
 PAGE_BYTES: Final = 4 << 20
 """Bytes of payloads in a page of facts or log lines, unless its first is larger by itself."""
-
-TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
-
-
-class _Spec(msgspec.Struct):
-    triggers: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class _Document(msgspec.Struct):
-    spec: _Spec = msgspec.field(default_factory=_Spec)
-
-
-_document: Final = msgspec.json.Decoder(_Document)
-
-
-class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One registered version of a workflow. `document` is canonical JSON; `labels` are those of its metadata."""
-
-    workflow: str
-    version: str
-    digest: str
-    document: bytes
-    labels: dict[str, str]
-    name: str
-    description: str
-    registered_at: int
-
-    @property
-    def triggers(self) -> bytes:
-        """`spec.triggers` of the document, JSON; the rest of it is not read for that."""
-        return bytes(_document.decode(self.document).spec.triggers)
-
-
-class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered version without its document, which may be large, but with the triggers that it declares (JSON)."""
-
-    workflow: str
-    version: str
-    digest: str
-    triggers: bytes
-    labels: dict[str, str]
-    name: str
-    description: str
-    registered_at: int
-
-    @classmethod
-    def of(cls, record: VersionRecord) -> Version:
-        """What is kept of a record where its document is not."""
-        return cls(
-            workflow=record.workflow,
-            version=record.version,
-            digest=record.digest,
-            triggers=record.triggers,
-            labels=record.labels,
-            name=record.name,
-            description=record.description,
-            registered_at=record.registered_at,
-        )
-
-
-class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution to be recorded as `queued`.
-
-    `idempotency_key` is unique per workflow: a second execution with the same key is not made. `trigger` says what
-    started it (`api`, `http`, `cron`, …), `occurrence` which occurrence of the trigger (unique over the store).
-    `concurrency_key` is what the key of its workflow's `concurrency` came to for it; None where there is none.
-    `digest` is that of a version that is or was registered. `seed` has 64 bits, without sign.
-    """
-
-    id: str
-    workflow: str
-    version: str
-    digest: str
-    inputs: bytes
-    created_at: int
-    seed: int
-    idempotency_key: str | None = None
-    trigger: str = "api"
-    occurrence: str | None = None
-    priority: int = 0
-    concurrency_key: str | None = None
-
-
-class ExecutionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an execution without reading its journal.
-
-    `epoch` is the fencing token: raised by each dispatch, 0 before the first. `last_seq` is the position of the last
-    committed fact. `outputs` is set when it succeeded, `error` (JSON of `ErrorInfo`) when it failed, or was cancelled
-    for a reason that was given.
-    """
-
-    id: str
-    workflow: str
-    version: str
-    digest: str
-    status: Status
-    inputs: bytes
-    seed: int
-    epoch: int
-    last_seq: int
-    engine: str | None
-    trigger: str
-    idempotency_key: str | None
-    occurrence: str | None
-    outputs: bytes | None
-    error: bytes | None
-    created_at: int
-    started_at: int | None
-    finished_at: int | None
-    priority: int = 0
-    concurrency_key: str | None = None
-
-
-class Terminal(msgspec.Struct, frozen=True, kw_only=True):
-    """How an execution ended: written with the batch that holds its last fact. `error` of a cancelled one tells why."""
-
-    status: Status
-    at: int
-    outputs: bytes | None = None
-    error: bytes | None = None
-
-
-class KnownResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The result (JSON) of a node that may be used again under `digest`, until `until` (None: for ever).
-
-    `execution` found it, at `found_at`.
-    """
-
-    digest: str
-    result: bytes
-    execution: str
-    found_at: int
-    until: int | None = None
-
-
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Consecutive facts of one execution, the first at position `first_seq`.
-
-    `applied` holds the ids of the inbox items that facts of the batch cite: they are delivered no more. `terminal` is
-    given when facts of the batch end the execution; its inbox goes then, up to the first retry. `goes_on` is given when
-    they let it go on after it had ended. Of both, the one that comes last in the batch counts. `results` are those in
-    it that may be used again: they become known together with the facts.
-    """
-
-    execution: str
-    epoch: int
-    first_seq: int
-    facts: Sequence[bytes]
-    terminal: Terminal | None = None
-    applied: Sequence[str] = ()
-    goes_on: bool = False
-    results: Sequence[KnownResult] = ()
-
-
-class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """The store's answer to one batch. `last_seq` is the position of the last committed fact after it.
-
-    `committed`: everything in the batch is in the store now (also when it had been there before, and even if the
-    execution has ended since: an engine whose acknowledgement was lost sends its last facts again).
-    `gap`: facts before `first_seq` are missing; send again from `last_seq + 1`.
-    `fenced`: the batch has another epoch than the execution, or the execution has ended before it, or no engine has
-    it (it was never dispatched, or was released), or it is unknown; `epoch` is the one in force (0: unknown).
-    """
-
-    outcome: Literal["committed", "gap", "fenced"]
-    last_seq: int
-    epoch: int
-    new_from: int = 0
-    """Position of the first fact that this call added; 0 when it added none."""
-    first_position: int = 0
-    """Global position of that fact; the others follow it one by one."""
-    record: ExecutionRecord | None = None
-    """Given when the facts alone do not tell what becomes of the execution. It is `queued` again: it has ended, but a
-    retry waits in its inbox. Or it is as it had ended before, since the retry for which it was queued was refused."""
-
-
-class StoredFact(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed fact. `position` orders all facts of the store by commit."""
-
-    position: int
-    execution: str
-    epoch: int
-    seq: int
-    payload: bytes
-
-
-class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the log stream. `payload` is JSON of `LogLine`; `id` orders the lines of an execution."""
-
-    id: int
-    execution: str
-    epoch: int
-    node: str
-    payload: bytes
-
-
-class InboxItem(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody asked of an execution, kept until a fact cites it.
-
-    `payload` is JSON of `dagengine.machine.operations.Operation`, `kind` its kind: `cancel`, `pause`, `retry`, ….
-    """
-
-    id: str
-    execution: str
-    kind: str
-    payload: bytes
-    created_at: int
 
 
 class Store(Protocol):
@@ -260,6 +88,36 @@ class Store(Protocol):
 
     async def incarnation(self) -> str:
         """Id of this store's contents; another one after a restore from a backup."""
+
+    async def position(self) -> int:
+        """Global position of the last committed fact; 0 when there is none."""
+
+    # --- replicas ---
+
+    async def join(self, replica: str, *, name: str, lease: int) -> Membership:
+        """Become a replica, with a lease of so many microseconds. From here on every write is fenced.
+
+        The first to join, and whoever renews or joins after the leader has gone, leads. `replica` is an id that none
+        had before. Raises StoreError when this process has joined already, unless it has left or was fenced.
+        """
+
+    async def renew(self) -> Membership:
+        """Renew the lease. One that has run out is renewed as well, if nobody has ended it. Fenced."""
+
+    async def take_over(self) -> int:
+        """End the leases of other replicas that have run out; how many. What they owned can be claimed at once."""
+
+    async def leave(self) -> None:
+        """End the own lease: what this replica owns can be claimed at once, and it writes no more. Idempotent."""
+
+    async def replicas(self) -> list[Replica]:
+        """All replicas, in the order in which they joined."""
+
+    def listen(self, hear: Callable[[Topic], None]) -> None:
+        """Have `hear(topic)` called, on the event loop's thread, after other replicas have changed something.
+
+        It only makes sooner what has to be looked at now and then anyway: a call may be lost, or come twice.
+        """
 
     # --- workflows ---
 
@@ -285,7 +143,8 @@ class Store(Protocol):
         """Record an execution as `queued`; True with it when it is new.
 
         When the idempotency key or the occurrence is known, the execution that has it is returned with False.
-        Raises StoreError when the digest is that of no version that was ever registered, or the id is taken.
+        Raises AtLimit when `most` that have its key have not ended, StoreError when the digest is that of no version
+        that was ever registered, or the id is taken.
         """
 
     async def known_execution(
@@ -306,14 +165,43 @@ class Store(Protocol):
     ) -> list[ExecutionRecord]:
         """Executions, newest first; `before` is `(created_at, id)` of the last one of the page before."""
 
-    async def unfinished(self) -> list[ExecutionRecord]:
-        """Every execution that has not ended, oldest first."""
+    async def unfinished(self, *, keyed: bool = False) -> list[ExecutionRecord]:
+        """Every execution (with a concurrency key) that has not ended, whoever owns it, oldest first."""
+
+    async def owned(self) -> list[str]:
+        """The executions that this replica owns. StoreError when it has not joined."""
+
+    async def heads(self, executions: Collection[str]) -> dict[str, Head]:
+        """Where the journals of executions end; unknown ones are left out."""
+
+    async def dispatched(self) -> list[tuple[str, str]]:
+        """Every `(engine, digest)` for which an engine has an execution that has not ended, whoever owns that."""
+
+    async def claim(self, *, now: int, limit: int, keyed: bool) -> list[ExecutionRecord]:
+        """Own executions that can be claimed at `now`, those that have waited longest first; at most `limit`.
+
+        Those with a concurrency key are left alone unless `keyed`. One that an engine may still have gets its next
+        epoch; `dispatch_epoch` stays. Replicas that claim at the same time get different ones.
+        """
+
+    async def next_wake(self, *, keyed: bool) -> int | None:
+        """When the next execution can be claimed; None when none waits for a time. It may be past."""
+
+    async def park(self, execution: str, epoch: int, last_seq: int, wake_at: int | None) -> bool:
+        """Take an execution that only waits from its engine and its owner.
+
+        False, with nothing done, unless `epoch` and `last_seq` are those in force, an engine has it, it has not ended,
+        and its inbox is empty.
+        """
 
     async def document(self, digest: str) -> bytes | None:
         """The canonical document with this digest, also after its version was removed."""
 
     async def dispatch(self, executions: Sequence[str], engine: str) -> dict[str, ExecutionRecord]:
-        """Assign executions to `engine` with their next epoch; those that have ended meanwhile are left out."""
+        """Assign executions to `engine` with their next epoch; those that have ended meanwhile are left out.
+
+        So are those that another replica owns, or none.
+        """
 
     async def release(self, execution: str, epoch: int) -> None:
         """Take an execution back from its engine (which refused it), if `epoch` is still in force."""
@@ -337,21 +225,28 @@ class Store(Protocol):
     async def add_inbox(self, item: InboxItem) -> bool:
         """Keep a command for an execution; False when the execution has ended or is unknown.
 
-        A command whose id is kept already is kept once, and answered with True.
+        A command whose id is kept already is kept once, and answered with True. An execution that nobody owns can be
+        claimed at once.
         """
 
     async def reopen(self, item: InboxItem) -> tuple[ExecutionRecord, bool] | None:
         """Keep a retry. An execution that has ended is `queued` again: True with its record. None when it is unknown.
 
-        It is as if it had not ended, but for `former_end`; no engine has it. One that has not ended gets the item, as
-        from `add_inbox`, and False.
+        It is as if it had not ended, but for `former_end`; no engine has it, nobody owns it, and it can be claimed at
+        once. One that has not ended gets the item, as from `add_inbox`, and False.
         """
 
     async def former_end(self, execution: str) -> Terminal | None:
         """How an execution had ended that is queued for a retry, until a batch of it `goes_on`."""
 
     async def inbox(self, execution: str | None = None) -> list[InboxItem]:
-        """Commands that no committed fact cites yet, oldest first."""
+        """Commands that no committed fact cites yet, oldest first: for one execution, or for all that are owned here.
+
+        A store that nobody has joined owns them all.
+        """
+
+    async def inboxes(self, executions: Collection[str]) -> list[InboxItem]:
+        """The same of some executions, whoever owns them; for each, oldest first."""
 
     async def end_undispatched(self, batch: Batch, *, retries: bool = False) -> bool:
         """End an execution that no engine has by a batch; False when one has it, or it has ended, or is unknown.
@@ -377,3 +272,40 @@ class Store(Protocol):
 
     async def record_occurrence(self, trigger: str, at: int) -> None:
         """Remember that the occurrences of `trigger` up to `at` have been dealt with. Never goes backwards."""
+
+    # --- large values ---
+
+    async def put_blobs(self, blobs: Mapping[str, bytes]) -> None:
+        """Keep values by digest; what is there already is left as it is, and counts as put now.
+
+        What no fact cites may be purged once an hour has passed since.
+        """
+
+    async def blobs(self, digests: Collection[str]) -> dict[str, bytes]:
+        """The values with some digests; unknown ones are left out."""
+
+    # --- retention ---
+
+    async def ended_workflows(self) -> list[str]:
+        """Workflows of which executions have ended and are kept, also those that were removed, in order."""
+
+    async def expired(
+        self, *, workflow: str | None = None, ended_before: int | None = None, keep: int | None = None, limit: int = 100
+    ) -> list[Expired]:
+        """Ended executions (of one workflow) that need not be kept, oldest first; at most `limit`.
+
+        Those that ended before a time, and of each workflow those beyond the newest `keep`: either is enough.
+        """
+
+    async def purge(self, executions: Sequence[str], *, rows: int) -> int:
+        """Delete ended executions with all that belongs to them; how many rows went, at most about `rows`.
+
+        Facts and logs go first, the executions last: call it until it answers 0. From the first call on they are
+        unknown, so that nobody goes on with what is left of them. Those that have not ended stay.
+        """
+
+    async def purge_logs(self, *, workflow: str | None = None, ended_before: int, rows: int) -> int:
+        """Delete log lines of executions (of one workflow) that ended before a time; how many went, at most `rows`."""
+
+    async def purge_blobs(self, *, rows: int) -> int:
+        """Delete large values that no fact cites, and that were put an hour ago or before; how many, at most `rows`."""

@@ -39,7 +39,7 @@ class ProcessLock:
             os.close(self._file)
             raise errors.StoreError(
                 f"{guarded} is in use by {f'process {owner}' if owner else 'another process'} (lock file {path}). "
-                "One orchestrator owns a SQLite store: stop that one, or give this one a file of its own."
+                "A SQLite store belongs to one process at a time: stop that one first, or name another file."
             ) from error
         _, self.mark = self._read()
         self._held = True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from orchestrator import errors
-from orchestrator.store import schema
+from orchestrator.store import conflicts, schema
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -25,14 +25,24 @@ _VERSION_TABLE: Final = "alembic_version"
 
 
 def migrate(connection: sa.Connection, *, name: str) -> None:
-    """Make the tables what `schema` says. `name` is the database as messages shall call it.
+    """Make the tables what `schema` says, with the rows that are always there.
 
-    Raises StoreError when the database belongs to something else, or to a newer release.
+    `name` is the database as messages shall call it. Raises StoreError when the database belongs to something else, or
+    to a newer release.
     """
     tables = set(sa.inspect(connection).get_table_names())
-    if not tables:
+    if tables:
+        _upgrade(connection, tables, name)
+    else:
         _create(connection)
-        return
+    for table, row in (
+        (schema.counters, {"name": schema.FACT_POSITION, "value": 0}),
+        (schema.leases, {"name": schema.LEADER, "holder": None, "term": 0}),
+    ):
+        connection.execute(conflicts.insert(connection, table).on_conflict_do_nothing(), row)
+
+
+def _upgrade(connection: sa.Connection, tables: set[str], name: str) -> None:
     if _VERSION_TABLE not in tables:
         raise errors.StoreError(
             f"{name} is a database of something else (it has a table {min(tables)!r}, and no {_VERSION_TABLE!r}). "

@@ -8,31 +8,36 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import msgspec
 import sqlalchemy as sa
 
 from orchestrator.store import base, schema
 
 __all__ = [
     "EXECUTION_COLUMNS",
-    "document",
+    "dispatched",
     "execution",
     "execution_record",
     "executions",
     "facts",
     "former_end",
+    "heads",
     "inbox",
+    "inboxes",
     "known_execution",
     "last_occurrence",
     "logs",
+    "numbered",
+    "owned",
+    "portions",
+    "position",
     "queued_record",
     "signed",
     "unfinished",
-    "version",
-    "versions",
 ]
+
+_Item = TypeVar("_Item")
 
 UNFINISHED: Final[tuple[base.Status, ...]] = ("queued", "running")
 EVERY_STATUS: Final[tuple[base.Status, ...]] = (*UNFINISHED, *sorted(base.TERMINAL))
@@ -57,6 +62,9 @@ EXECUTION_COLUMNS: Final = (
     "finished_at",
     "priority",
     "concurrency_key",
+    "owner",
+    "dispatch_epoch",
+    "wake_at",
 )
 """Columns of `executions` in the order that `execution_record` takes them, `inputs` after them."""
 
@@ -64,6 +72,9 @@ _executions = schema.executions
 _selected = sa.select(*(_executions.c[name] for name in EXECUTION_COLUMNS), schema.execution_inputs.c.inputs).join_from(
     _executions, schema.execution_inputs
 )
+_AT_ONCE: Final = 500
+"""Values in one list of a statement: databases bound it."""
+
 _number_of = sa.select(_executions.c.number).where(_executions.c.id == sa.bindparam("execution")).scalar_subquery()
 
 _one_execution = _selected.where(_executions.c.id == sa.bindparam("execution"))
@@ -72,19 +83,14 @@ _with_key = _selected.where(
 )
 _with_occurrence = _selected.where(_executions.c.occurrence == sa.bindparam("occurrence"))
 _unfinished = _selected.where(_executions.c.status.in_(UNFINISHED)).order_by(_executions.c.created_at, _executions.c.id)
-_document = sa.select(schema.documents.c.document).where(schema.documents.c.digest == sa.bindparam("digest"))
-
-_versions = sa.select(
-    schema.workflow_versions.c.workflow,
-    schema.workflow_versions.c.version,
-    schema.workflow_versions.c.digest,
-    schema.documents.c.document,
-    schema.workflow_versions.c.labels,
-    schema.workflow_versions.c.name,
-    schema.workflow_versions.c.description,
-    schema.workflow_versions.c.registered_at,
-).join_from(schema.workflow_versions, schema.documents)
-
+_unfinished_with_key = _unfinished.where(_executions.c.concurrency_key.is_not(None))
+_numbered = _selected.add_columns(_executions.c.number)
+_heads = sa.select(_executions.c.id, _executions.c.last_seq, _executions.c.status)
+_owned = sa.select(_executions.c.id).where(_executions.c.owner == sa.bindparam("owner"))
+_dispatched = sa.select(_executions.c.engine, _executions.c.digest).where(
+    _executions.c.status.in_(UNFINISHED), _executions.c.engine.is_not(None)
+)
+_position = sa.select(schema.counters.c.value).where(schema.counters.c.name == schema.FACT_POSITION)
 _facts = (
     sa.select(schema.facts.c.position, schema.facts.c.epoch, schema.facts.c.seq, schema.facts.c.payload)
     .where(schema.facts.c.execution == _number_of, schema.facts.c.seq > sa.bindparam("after"))
@@ -109,6 +115,7 @@ _inbox = (
     .join_from(schema.inbox, _executions)
     .order_by(schema.inbox.c.number)
 )
+_inbox_of_owner = _inbox.where(_executions.c.owner == sa.bindparam("owner"))
 _inbox_of_one = _inbox.where(_executions.c.id == sa.bindparam("execution"))
 _former_end = sa.select(
     schema.former_ends.c.status,
@@ -128,6 +135,11 @@ _occurrence = sa.select(schema.occurrences.c.at).where(schema.occurrences.c.trig
 def signed(seed: int) -> int:
     """A seed of 64 bits without sign as the signed number that databases have."""
     return seed - (1 << 64) if seed >= 1 << 63 else seed
+
+
+def portions(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    """All items in their order, no more at once than fit into a statement."""
+    return (items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE))
 
 
 def execution_record(row: Sequence[Any]) -> base.ExecutionRecord:
@@ -152,12 +164,15 @@ def execution_record(row: Sequence[Any]) -> base.ExecutionRecord:
         finished_at=row[16],
         priority=row[17],
         concurrency_key=row[18],
-        inputs=row[19],
+        owner=row[19],
+        dispatch_epoch=row[20],
+        wake_at=row[21],
+        inputs=row[22],
     )
 
 
-def queued_record(new: base.NewExecution) -> base.ExecutionRecord:
-    """The record of an execution that was just recorded, without reading it back."""
+def queued_record(new: base.NewExecution, owner: str | None) -> base.ExecutionRecord:
+    """The record of an execution that was just recorded, without reading it back. Without owner it can be claimed."""
     return base.ExecutionRecord(
         id=new.id,
         workflow=new.workflow,
@@ -179,6 +194,8 @@ def queued_record(new: base.NewExecution) -> base.ExecutionRecord:
         finished_at=None,
         priority=new.priority,
         concurrency_key=new.concurrency_key,
+        owner=owner,
+        wake_at=None if owner is not None else 0,
     )
 
 
@@ -200,9 +217,43 @@ def execution(connection: sa.Connection, execution: str) -> base.ExecutionRecord
     return None if row is None else execution_record(row)
 
 
-def unfinished(connection: sa.Connection) -> list[base.ExecutionRecord]:
-    """Every execution that has not ended, oldest first."""
-    return [execution_record(row) for row in connection.execute(_unfinished)]
+def numbered(connection: sa.Connection, numbers: Sequence[int]) -> list[base.ExecutionRecord]:
+    """The executions with some numbers, in their order."""
+    rows: dict[int, Sequence[Any]] = {}
+    for some in portions(numbers):
+        rows.update((row[-1], row) for row in connection.execute(_numbered.where(_executions.c.number.in_(some))))
+    return [execution_record(rows[number]) for number in numbers]
+
+
+def unfinished(connection: sa.Connection, *, keyed: bool) -> list[base.ExecutionRecord]:
+    """Every execution (with a concurrency key) that has not ended, oldest first."""
+    rows = connection.execute(_unfinished_with_key if keyed else _unfinished)
+    return [execution_record(row) for row in rows]
+
+
+def owned(connection: sa.Connection, owner: str) -> list[str]:
+    """The executions that a replica owns."""
+    return list(connection.scalars(_owned, {"owner": owner}))
+
+
+def heads(connection: sa.Connection, executions: Collection[str]) -> dict[str, base.Head]:
+    """Where the journals of executions end; unknown ones are left out."""
+    found: dict[str, base.Head] = {}
+    for some in portions(list(executions)):
+        rows = connection.execute(_heads.where(_executions.c.id.in_(some)))
+        found.update((name, base.Head(last_seq, status)) for name, last_seq, status in rows)
+    return found
+
+
+def dispatched(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Every `(engine, digest)` for which an engine has an execution that has not ended."""
+    return [(engine, digest) for engine, digest in connection.execute(_dispatched)]
+
+
+def position(connection: sa.Connection) -> int:
+    """Global position of the last committed fact; 0 when there is none."""
+    found: int | None = connection.scalar(_position)
+    return found or 0
 
 
 def executions(
@@ -297,52 +348,29 @@ def known_results(connection: sa.Connection, digests: Collection[str], *, now: i
     return found
 
 
-def inbox(connection: sa.Connection, execution: str | None) -> list[base.InboxItem]:
-    """Commands that no committed fact cites yet, oldest first."""
-    if execution is None:
-        rows = connection.execute(_inbox)
-    else:
+def inbox(connection: sa.Connection, execution: str | None, owner: str | None) -> list[base.InboxItem]:
+    """Commands that no committed fact cites yet, oldest first: of one execution, of all of an owner, or all."""
+    if execution is not None:
         rows = connection.execute(_inbox_of_one, {"execution": execution})
-    return [
-        base.InboxItem(id=item, execution=of_execution, kind=kind, payload=payload, created_at=created_at)
-        for item, of_execution, kind, payload, created_at in rows
-    ]
+    elif owner is not None:
+        rows = connection.execute(_inbox_of_owner, {"owner": owner})
+    else:
+        rows = connection.execute(_inbox)
+    return [_inbox_item(row) for row in rows]
 
 
-def versions(connection: sa.Connection, workflow: str | None) -> list[base.Version]:
-    """All versions (of one workflow), in the order of registration."""
-    statement = _versions.order_by(schema.workflow_versions.c.number)
-    if workflow is not None:
-        statement = statement.where(schema.workflow_versions.c.workflow == workflow)
-    return [base.Version.of(_version_record(row)) for row in connection.execute(statement)]  # one document at a time
-
-
-def version(connection: sa.Connection, workflow: str, version: str) -> base.VersionRecord | None:
-    """One version."""
-    statement = _versions.where(
-        schema.workflow_versions.c.workflow == workflow, schema.workflow_versions.c.version == version
-    )
-    row = connection.execute(statement).first()
-    return None if row is None else _version_record(row)
-
-
-def _version_record(row: Sequence[Any]) -> base.VersionRecord:
-    return base.VersionRecord(
-        workflow=row[0],
-        version=row[1],
-        digest=row[2],
-        document=row[3],
-        labels=msgspec.json.decode(row[4], type=dict[str, str]),
-        name=row[5],
-        description=row[6],
-        registered_at=row[7],
-    )
-
-
-def document(connection: sa.Connection, digest: str) -> bytes | None:
-    """The canonical document with this digest."""
-    found: bytes | None = connection.scalar(_document, {"digest": digest})
+def inboxes(connection: sa.Connection, executions: Collection[str]) -> list[base.InboxItem]:
+    """Commands that no committed fact cites yet, of some executions; for each, oldest first."""
+    found: list[base.InboxItem] = []
+    for some in portions(list(executions)):
+        rows = connection.execute(_inbox.where(_executions.c.id.in_(some)))
+        found += [_inbox_item(row) for row in rows]
     return found
+
+
+def _inbox_item(row: Sequence[Any]) -> base.InboxItem:
+    item, of_execution, kind, payload, created_at = row
+    return base.InboxItem(id=item, execution=of_execution, kind=kind, payload=payload, created_at=created_at)
 
 
 def last_occurrence(connection: sa.Connection, trigger: str) -> int | None:

@@ -15,6 +15,12 @@ not do, since it hands out numbers in an order that commits need not follow.
 
 `results` holds those of nodes that may be used again, by digest of what they depend on, until `until`.
 
+`replicas` are the processes that share the store, each until its lease ends; `leases` names what only one of them may
+do: its `holder` keeps it for as long as it is a replica. An execution that has not ended has an `owner` among them, or
+none: then it can be claimed from `wake_at` on, or, where that is missing too, waits for its inbox.
+
+`blobs` are large values by digest, `blob_refs` which executions' facts cite them, wherever those values are kept.
+
 Documents are kept by digest for the executions that are pinned to them, also after their version was removed.
 """
 
@@ -27,6 +33,9 @@ import sqlalchemy as sa
 __all__ = [
     "FACT_POSITION",
     "HEAD",
+    "LEADER",
+    "blob_refs",
+    "blobs",
     "counters",
     "documents",
     "execution_inputs",
@@ -34,18 +43,23 @@ __all__ = [
     "facts",
     "former_ends",
     "inbox",
+    "leases",
     "logs",
     "meta",
     "metadata",
     "occurrences",
+    "replicas",
     "results",
     "workflow_versions",
 ]
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest Alembic revision: the one that these tables are the result of."""
 
 FACT_POSITION: Final = "fact_position"
+
+LEADER: Final = "leader"
+"""The lease of the replica that does what only one may do."""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -117,6 +131,9 @@ executions = sa.Table(
     sa.Column("error", sa.LargeBinary),
     sa.Column("priority", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("concurrency_key", sa.Text),
+    sa.Column("owner", sa.Text),
+    sa.Column("dispatch_epoch", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("wake_at", sa.BigInteger),
 )
 
 # Pages are read per status and merged, so these two serve every filter without sorting or scanning.
@@ -148,6 +165,30 @@ sa.Index(
     executions.c.status,
     sqlite_where=_with_concurrency,
     postgresql_where=_with_concurrency,
+)
+
+_owned = executions.c.owner.is_not(None)
+sa.Index(None, executions.c.owner, sqlite_where=_owned, postgresql_where=_owned)
+
+# Whether it has a concurrency key is in the index, so that what only the leader may claim costs the others no row.
+_claimable = sa.and_(executions.c.owner.is_(None), executions.c.wake_at.is_not(None))
+sa.Index(
+    None,
+    executions.c.wake_at,
+    executions.c.number,
+    executions.c.concurrency_key,
+    sqlite_where=_claimable,
+    postgresql_where=_claimable,
+)
+
+_ended = executions.c.finished_at.is_not(None)
+sa.Index(
+    None,
+    executions.c.workflow,
+    executions.c.finished_at,
+    executions.c.number,
+    sqlite_where=_ended,
+    postgresql_where=_ended,
 )
 
 execution_inputs = sa.Table(
@@ -217,4 +258,36 @@ occurrences = sa.Table(
     metadata,
     sa.Column("trigger", sa.Text, primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False),
+)
+
+replicas = sa.Table(
+    "replicas",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("joined_at", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text),
+    sa.Column("term", sa.BigInteger, nullable=False),
+)
+
+blobs = sa.Table(
+    "blobs",
+    metadata,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("put_at", sa.BigInteger, nullable=False),
+    sa.Column("value", sa.LargeBinary, nullable=False),  # last, so that nothing of it is read to get at the others
+)
+
+blob_refs = sa.Table(
+    "blob_refs",
+    metadata,
+    sa.Column("execution", _Number, sa.ForeignKey("executions.number"), primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.Text, primary_key=True, index=True),
 )

@@ -4,6 +4,9 @@ A file is in WAL mode with `synchronous=FULL`: a commit is on the disk when it i
 may have it open (`lock`). All writes go through one thread with group commit (`writer`); reads run beside them on a
 few read-only connections, each in a thread, and see every write that was answered before they were asked. A store in
 memory has a single connection, so there the writer's thread reads too.
+
+Whoever has the lock knows that all others are gone: joining frees what they owned, and nobody ends the lease of the
+one that has joined but itself.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -20,11 +24,10 @@ import sqlalchemy as sa
 from orchestrator import errors
 from orchestrator.store import (
     base,
-    changes,
     lock,
+    membership,
     migration,
-    queries,
-    schema,
+    relational,
     sqlite_connection,
     sqlite_journal,
     writer,
@@ -35,7 +38,7 @@ __all__ = ["SQLiteStore"]
 _Answer = TypeVar("_Answer")
 
 
-class SQLiteStore:
+class SQLiteStore(relational.RelationalStore):
     """A `Store` in one SQLite database.
 
     `url` is `sqlite:///relative/path.db`, `sqlite:////absolute/path.db`, or `sqlite://` (also `:memory:`) for a store
@@ -47,13 +50,14 @@ class SQLiteStore:
 
     def __init__(self, url: str = "sqlite://") -> None:
         self._path = sqlite_connection.path_of(url)
-        self.name = "the store in memory" if self._path is None else str(self._path)
-        """The database as messages call it."""
+        super().__init__("the store in memory" if self._path is None else str(self._path))
         self._lock: lock.ProcessLock | None = None
         self._connection: sqlite_connection.Connection | None = None
         self._writer: writer.GroupCommitWriter | None = None
         self._readers: sqlite_connection.Readers | None = None
         self._incarnation = ""
+        self._lease = 0
+        self._left = False
 
     async def open(self) -> None:
         """Connect, lock and migrate. The parent directory is made when it is missing. Raises StoreError."""
@@ -74,124 +78,98 @@ class SQLiteStore:
         self._opened()
         return self._incarnation
 
-    # --- workflows ---
+    # --- replicas ---
 
-    async def add_version(self, record: base.VersionRecord) -> bool:
-        return await self._change(lambda connection: changes.add_version(connection, record))
+    async def join(self, replica: str, *, name: str, lease: int) -> base.Membership:
+        def alone(connection: sa.Connection) -> base.Membership:
+            membership.end_all(connection)
+            return membership.join(connection, replica, name=name, lease=lease, now=self._now(connection))
 
-    async def versions(self, workflow: str | None = None) -> list[base.Version]:
-        return await self._ask(lambda connection: queries.versions(connection, workflow))
+        if self._replica is not None and not self._left:
+            raise errors.StoreError(f"{self.name}: this process has joined it already, as replica {self._replica}.")
+        joined = await self._submit(lambda connection: alone(connection.core))
+        self._replica, self._lease, self._left = replica, lease, False
+        return joined
 
-    async def version(self, workflow: str, version: str) -> base.VersionRecord | None:
-        return await self._ask(lambda connection: queries.version(connection, workflow, version))
-
-    async def remove_versions(self, workflow: str, version: str | None, *, force: bool) -> int:
+    async def renew(self) -> base.Membership:
+        replica, lease = self._joined(), self._lease
         return await self._change(
-            lambda connection: changes.remove_versions(connection, workflow, version, force=force)
+            lambda connection: membership.renew(connection, replica, lease=lease, now=self._now(connection))
         )
 
-    # --- executions ---
+    async def take_over(self) -> int:
+        replica = self._joined()
+        return await self._change(
+            lambda connection: membership.take_over(connection, replica, now=self._now(connection))
+        )
+
+    async def leave(self) -> None:
+        replica = self._replica
+        if replica is not None:
+            self._left = True  # what is asked from here on comes after it
+            await self._submit(lambda connection: membership.leave(connection.core, replica))
+
+    def listen(self, hear: Callable[[base.Topic], None]) -> None:
+        """There is nobody else whose changes could be heard of."""
+
+    # --- the hot path ---
 
     async def create_execution(self, new: base.NewExecution) -> tuple[base.ExecutionRecord, bool]:
-        return await self._write(lambda db: sqlite_journal.create_execution(db, new), weight=len(new.inputs))
-
-    async def known_execution(
-        self, workflow: str, *, idempotency_key: str | None = None, occurrence: str | None = None
-    ) -> base.ExecutionRecord | None:
-        return await self._ask(
-            lambda connection: queries.known_execution(connection, workflow, idempotency_key, occurrence)
-        )
-
-    async def execution(self, execution: str) -> base.ExecutionRecord | None:
-        return await self._ask(lambda connection: queries.execution(connection, execution))
-
-    async def executions(
-        self,
-        *,
-        workflow: str | None = None,
-        status: Sequence[base.Status] = (),
-        before: tuple[int, str] | None = None,
-        limit: int = 100,
-    ) -> list[base.ExecutionRecord]:
-        return await self._ask(
-            lambda connection: queries.executions(
-                connection, workflow=workflow, status=status, before=before, limit=limit
-            )
-        )
-
-    async def unfinished(self) -> list[base.ExecutionRecord]:
-        return await self._ask(queries.unfinished)
-
-    async def document(self, digest: str) -> bytes | None:
-        return await self._ask(lambda connection: queries.document(connection, digest))
+        replica = self._replica
+        return await self._write(lambda db: sqlite_journal.create_execution(db, new, replica), weight=len(new.inputs))
 
     async def dispatch(self, executions: Sequence[str], engine: str) -> dict[str, base.ExecutionRecord]:
-        return await self._write(lambda db: sqlite_journal.dispatch(db, executions, engine))
-
-    async def release(self, execution: str, epoch: int) -> None:
-        await self._change(lambda connection: changes.release(connection, execution, epoch))
+        replica = self._replica
+        return await self._write(lambda db: sqlite_journal.dispatch(db, executions, engine, replica))
 
     async def append(self, batches: Sequence[base.Batch]) -> list[base.Appended]:
         weight = sum(sum(map(len, batch.facts)) for batch in batches)
         return await self._write(lambda db: sqlite_journal.append(db, batches), weight=weight)
 
-    async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[base.StoredFact]:
-        return await self._ask(lambda connection: queries.facts(connection, execution, after=after, limit=limit))
-
-    # --- inbox, logs, triggers ---
-
-    async def add_inbox(self, item: base.InboxItem) -> bool:
-        return await self._change(lambda connection: changes.add_inbox(connection, item))
-
-    async def inbox(self, execution: str | None = None) -> list[base.InboxItem]:
-        return await self._ask(lambda connection: queries.inbox(connection, execution))
-
-    async def reopen(self, item: base.InboxItem) -> tuple[base.ExecutionRecord, bool] | None:
-        return await self._change(lambda connection: changes.reopen(connection, item))
-
-    async def former_end(self, execution: str) -> base.Terminal | None:
-        return await self._ask(lambda connection: queries.former_end(connection, execution))
-
     async def end_undispatched(self, batch: base.Batch, *, retries: bool = False) -> bool:
+        replica = self._replica
         return await self._write(
-            lambda db: sqlite_journal.end_undispatched(db, batch, retries=retries),
+            lambda db: sqlite_journal.end_undispatched(db, batch, replica, retries=retries),
             weight=sum(map(len, batch.facts)),
         )
-
-    async def known_results(self, digests: Collection[str], *, now: int) -> dict[str, base.KnownResult]:
-        return await self._ask(lambda connection: queries.known_results(connection, digests, now=now))
 
     async def add_logs(self, execution: str, epoch: int, lines: Sequence[tuple[str, bytes]]) -> None:
         weight = sum(len(payload) for _, payload in lines)
         await self._write(lambda db: sqlite_journal.add_logs(db, execution, epoch, lines), weight=weight)
 
-    async def logs(
-        self, execution: str, *, node: str | None = None, after: int = 0, limit: int = 1_000
-    ) -> list[base.LogRecord]:
-        return await self._ask(
-            lambda connection: queries.logs(connection, execution, node=node, after=after, limit=limit)
-        )
-
-    async def last_occurrence(self, trigger: str) -> int | None:
-        return await self._ask(lambda connection: queries.last_occurrence(connection, trigger))
-
-    async def record_occurrence(self, trigger: str, at: int) -> None:
-        await self._change(lambda connection: changes.record_occurrence(connection, trigger, at))
-
     # --- how ---
 
     def _write(self, run: Callable[[sqlite3.Connection], _Answer], *, weight: int = 0) -> asyncio.Future[_Answer]:
-        connection, open_writer = self._opened()
-        return open_writer.submit(lambda: run(connection.driver), weight=weight)
+        self._may_write()
+        return self._submit(lambda connection: run(connection.driver), weight=weight)
 
-    def _change(self, run: Callable[[sa.Connection], _Answer]) -> asyncio.Future[_Answer]:
-        connection, open_writer = self._opened()
-        return open_writer.submit(lambda: run(connection.core))
+    def _change(
+        self,
+        run: Callable[[sa.Connection], _Answer],
+        *,
+        weight: int = 0,
+        tell: Sequence[base.Topic] = (),  # noqa: ARG002 - nobody else has this store open
+    ) -> asyncio.Future[_Answer]:
+        self._may_write()
+        return self._submit(lambda connection: run(connection.core), weight=weight)
+
+    def _now(self, _: sa.Connection) -> int:
+        return time.time_ns() // 1_000
 
     def _ask(self, run: Callable[[sa.Connection], _Answer]) -> asyncio.Future[_Answer]:
         if self._readers is None:
-            return self._change(run)
+            return self._submit(lambda connection: run(connection.core))
         return self._readers.submit(run)
+
+    def _submit(
+        self, run: Callable[[sqlite_connection.Connection], _Answer], *, weight: int = 0
+    ) -> asyncio.Future[_Answer]:
+        connection, open_writer = self._opened()
+        return open_writer.submit(lambda: run(connection), weight=weight)
+
+    def _may_write(self) -> None:
+        if self._left:
+            raise membership.fenced()
 
     def _opened(self) -> tuple[sqlite_connection.Connection, writer.GroupCommitWriter]:
         if self._connection is None or self._writer is None:
@@ -224,9 +202,6 @@ class SQLiteStore:
         connection.begin()
         migration.migrate(connection.core, name=self.name)
         self._incarnation = self._identify(connection.driver, mark)
-        connection.driver.execute(
-            "INSERT INTO counters (name, value) VALUES (?, 0) ON CONFLICT DO NOTHING", (schema.FACT_POSITION,)
-        )
         connection.commit()
         if self._lock is not None:
             self._lock.sign(mark)
@@ -245,6 +220,7 @@ class SQLiteStore:
         return incarnation
 
     def _let_go(self) -> None:
+        self._replica, self._left = None, False
         if self._readers is not None:
             self._readers.close()
             self._readers = None

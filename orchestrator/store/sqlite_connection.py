@@ -31,6 +31,9 @@ _BUSY_SECONDS: Final = 5.0
 """How long to wait for a lock that another program (a backup, the sqlite3 shell) has on the file."""
 _WAL_LIMIT: Final = 64 << 20
 """Bytes of the write-ahead log that stay on the disk once they have been copied into the database."""
+_NOT_WRITABLE: Final = (
+    "it cannot be written. Check the permissions of the file, of its directory, and of what is beside it under its name"
+)
 _CACHE_KIB: Final = 16 << 10
 _MEMORY: Final = (":memory:", "sqlite://", "sqlite:///:memory:")
 
@@ -60,14 +63,16 @@ def make_parent(path: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make the database's file, open to its owner alone, unless it is there. Raises StoreError.
+    """Make the file of the database, open to its owner alone, unless it is there. Raises StoreError if it is read-only.
 
     SQLite would let the whole machine read it; its other files get the mode of this one.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        return
+        # SQLite would make its log beside it first, as little writable as this is, and that would stay.
+        if not os.access(path, os.W_OK):
+            raise errors.StoreError(f"{path}: {_NOT_WRITABLE}.") from None
     except OSError as error:
         raise errors.StoreError(f"Cannot make the store {path}: {error.strerror}.") from error
 
@@ -89,9 +94,16 @@ def _advice(message: str) -> str:
     if "not a database" in message:
         return "it is not a SQLite database. Give the store a file of its own"
     if "readonly" in message or "unable to open" in message:
-        return f"it cannot be written ({message}). Check the permissions of the file and its directory"
+        return f"{_NOT_WRITABLE} ({message})"
     if "disk is full" in message:
-        return "the disk is full"
+        return "the disk is full, so this was not written. Make room: the next write tries again"
+    if "I/O error" in message:
+        return (
+            f"the disk failed ({message}), so this was not done. Look for a quota, a limit on file sizes, or a broken "
+            "device; the next one tries again"
+        )
+    if "malformed" in message:
+        return f"the file is damaged ({message}). Stop the orchestrator and restore a backup"
     if "locked" in message:
         return f"another program holds it for longer than {_BUSY_SECONDS:g} s ({message})"
     return message

@@ -9,7 +9,8 @@ its error. One that raises half-way spoils the transaction: that is rolled back 
 in a transaction of its own. That is safe because nothing was answered yet and a write has no effect but on the
 database.
 
-Used by the SQLite adapter, which allows one writer anyway. The database itself is behind `Database`.
+Used by both adapters: SQLite allows one writer anyway, over PostgreSQL replicas write in turns. The database itself is
+behind `Database`.
 """
 
 from __future__ import annotations

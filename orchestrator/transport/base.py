@@ -54,6 +54,9 @@ class Link(Protocol):
         A large message goes in parts. TransportError when one command of it is more than a session carries.
         """
 
+    async def room(self) -> None:
+        """Return when little enough waits to be sent, or no session is up: whoever sends much asks now and then."""
+
     async def run(self) -> None:
         """Keep a session up until `close`."""
 

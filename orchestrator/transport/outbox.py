@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from typing import Final
 
 from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
@@ -17,11 +18,22 @@ from orchestrator.errors import TransportError
 __all__ = ["Outbox"]
 
 
+_MOST_BYTES: Final = 32 << 20
+"""Bytes that wait to be sent before those who have much to send are to wait: histories with large values."""
+
+
 class Outbox:
-    """The outgoing half of one session: `put` without waiting, `next` when the message before is on its way."""
+    """The outgoing half of one session: `put` without waiting, `next` when the message before is on its way.
+
+    A lease comes in a message of its own; it leaves with the next one.
+    """
 
     def __init__(self) -> None:
         self._messages: deque[session_pb2.OrchestratorMessage] = deque()
+        self._waiting = 0
+        """Bytes that wait to be sent."""
+        self._room = asyncio.Event()
+        self._room.set()
         self._wake = asyncio.Event()
         # About the last message of the queue, which alone may still grow:
         self._size = 0
@@ -31,7 +43,10 @@ class Outbox:
     def put(self, message: session_pb2.OrchestratorMessage) -> None:
         """Queue a message, in parts if it is large. TransportError, and nothing is queued, when a part is too large."""
         size = message.ByteSize()
-        if size > limits.BATCH_BYTES:
+        if message.HasField("lease") and self._messages:
+            # It is about no execution alone, and an engine waits for it: nothing that is queued may hold it up.
+            self._messages[0].lease.CopyFrom(message.lease)
+        elif size > limits.BATCH_BYTES:
             for part in _parts(message):
                 self._append(part, part.ByteSize())
         elif size:
@@ -50,6 +65,9 @@ class Outbox:
             self._messages.append(copy)
             self._size = size
             self._fields = {}
+        self._waiting += size
+        if self._waiting > _MOST_BYTES:
+            self._room.clear()
         for name, (_, high) in fields.items():
             self._fields[name] = max(high, self._fields.get(name, 0))
         self._wake.set()
@@ -59,7 +77,23 @@ class Outbox:
         while not self._messages:
             self._wake.clear()
             await self._wake.wait()
-        return self._messages.popleft()
+        message = self._messages.popleft()
+        self._waiting -= message.ByteSize()
+        if not self._messages:
+            self._waiting = 0  # merged messages are not quite the sum of their parts
+        if self._waiting <= _MOST_BYTES:
+            self._room.set()
+        return message
+
+    async def room(self) -> None:
+        """Return when no more waits to be sent than may; for those who have much to send. Or when it is closed."""
+        await self._room.wait()
+
+    def close(self) -> None:
+        """Nothing more is sent: let go of those who wait for that."""
+        self._messages.clear()
+        self._waiting = 0
+        self._room.set()
 
 
 def _parts(message: session_pb2.OrchestratorMessage) -> list[session_pb2.OrchestratorMessage]:

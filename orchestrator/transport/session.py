@@ -101,6 +101,11 @@ class SessionLink(ABC):
         if self._outbox is not None:
             self._outbox.put(message)
 
+    async def room(self) -> None:
+        """Return when little enough waits to be sent, or no session is up."""
+        if self._outbox is not None:
+            await self._outbox.room()
+
     async def run(self) -> None:
         """Keep a session up until `close`."""
         if self._closed:
@@ -138,11 +143,15 @@ class SessionLink(ABC):
                 else:
                     reason = f"the session was given up: {type(exc).__name__}: {exc}"
                     log.exception("session_failed", address=self._address, engine=self._engine_id)
+                if failures == 1:
+                    log.warning("engine_not_reached", address=self._address, reason=reason)
             self._end(reason)
             longest = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures, 16))
             await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, no secret
 
     def _end(self, reason: str) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
         self._outbox, self._reason = None, reason
         self._listener.disconnected(self, reason)
 

@@ -1,5 +1,8 @@
 """Cron triggers at work: `CronService` starts one execution for every occurrence.
 
+**Replicas.** Of several orchestrators, one runs the service. The next one reads from the store what was dealt with.
+Should two of them run it for a moment, the store still takes each occurrence once.
+
 **Exactly once.** Occurrence t of workflow w is `cron:w:t`. The store takes an execution with a given occurrence once;
 starting comes first, remembering that the occurrence was dealt with second. After a crash in between, the start is
 tried again, finds the execution that is there, and makes none. The service is level-triggered: it compares what is
@@ -91,6 +94,8 @@ class CronService:
 
     async def run(self) -> None:
         """Start what is due, sleep until something is, and so on."""
+        self._done.clear()  # another replica may have dealt with more since
+        self._read_at = None
         while True:
             wake = await self.tick()
             await self._sleep(wake)

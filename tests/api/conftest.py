@@ -23,7 +23,9 @@ from dagengine.spec.model import Document
 from orchestrator import errors, verbs
 from orchestrator.api import server
 from orchestrator.api.app import create_app
+from orchestrator.history.header import FORMAT
 from orchestrator.registry.registry import compare
+from orchestrator.retention.report import Purged
 
 NOW = 1_760_000_000_000_000
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -46,12 +48,15 @@ class Memory:
         self.views: dict[str, verbs.ExecutionView] = {}
         self.journals: dict[str, list[verbs.FactView]] = {}
         self.lines: dict[str, list[verbs.LogView]] = {}
+        self.replica_views: list[verbs.ReplicaView] = []
         self.keys: dict[tuple[str, str], str] = {}
         self.pool_views: list[verbs.PoolView] = []
         self.engine_views: list[verbs.EngineView] = []
         self.asked: list[tuple[str, operations.Operation]] = []
         """Operations, each with its execution."""
         self.attempt_views: list[verbs.AttemptView] = []
+        self.purges: list[dict[str, Any]] = []
+        """What was asked of `purge`."""
         self.failure: Exception | None = None
         """Raised by the next verb."""
         self.changed = asyncio.Condition()
@@ -268,6 +273,40 @@ class Memory:
         found = [one for one in self.attempt_views if one.node == node and index in (None, one.index)]
         return found[after : after + limit]
 
+    async def journal(self, execution: str) -> verbs.JournalHeader:
+        view = await self.execution(execution)
+        read = self.documents[view.workflow, view.version]
+        return verbs.JournalHeader(
+            format=FORMAT,
+            release="0.1.0",
+            execution=view.id,
+            workflow=view.workflow,
+            version=view.version,
+            digest=read.digest,
+            status=view.status,
+            seed=2**63 - 1,
+            epoch=1,
+            last_seq=len(self.journals[execution]),
+            created_at=view.created_at,
+            inputs=msgspec.Raw(b"{}"),
+            document=msgspec.Raw(read.canonical),
+        )
+
+    async def purge(self, *, within: float | None = None, **asked: Any) -> verbs.PurgeReport:
+        """One execution goes in each turn; without `within` all that have ended."""
+        self._trip()
+        self.purges.append({**asked, "within": within})
+        ended = [view for view in self.views.values() if view.status in TERMINAL]
+        gone = ended if within is None or asked["dry_run"] else ended[:1]
+        for view in gone if not asked["dry_run"] else ():
+            del self.views[view.id]
+        of = [Purged(workflow=view.workflow, executions=1, facts=2, oldest=NOW, newest=NOW) for view in gone]
+        report = verbs.PurgeReport(dry_run=asked["dry_run"], workflows=[], executions=0, more=len(gone) < len(ended))
+        for purged in of:
+            one = msgspec.structs.replace(report, workflows=[purged], executions=1, rows=4)
+            report = report.plus(one)
+        return report
+
     async def engines(self) -> list[verbs.EngineView]:
         self._trip()
         return self.engine_views
@@ -275,6 +314,10 @@ class Memory:
     async def pools(self) -> list[verbs.PoolView]:
         self._trip()
         return self.pool_views
+
+    async def replicas(self) -> list[verbs.ReplicaView]:
+        self._trip()
+        return self.replica_views
 
 
 @pytest.fixture

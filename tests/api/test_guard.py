@@ -150,3 +150,10 @@ async def test_answers_are_neither_stored_nor_sniffed(http) -> None:
         response = await http.get(path)
         assert response.headers["cache-control"] == "no-store"
         assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/executions/a%00b", "/api/v1/executions?workflow=a%00b"])
+async def test_a_nul_names_nothing(named, path: str) -> None:
+    """No text of a database has one: it would be asked in vain, and take that for a fault of its own."""
+    response = await named.get(path)
+    assert problem(response) == (400, "bad-request")

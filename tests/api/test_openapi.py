@@ -107,7 +107,7 @@ async def test_every_success_it_promises_is_kept(http, registered, described, ne
     await registered.record("x1", facts.NodeStarted(at=1, node="a"))
     for path in ("", "/x1", "/x1/facts", "/x1/logs", "/x1/events"):
         await http.get(EXECUTIONS + path)
-    for path in ("/x1/why", "/x1/nodes", "/x1/nodes/greet/attempts"):
+    for path in ("/x1/why", "/x1/nodes", "/x1/nodes/greet/attempts", "/x1/journal"):
         await http.get(EXECUTIONS + path)
     for path, body in (
         ("cancel", {}),
@@ -124,7 +124,8 @@ async def test_every_success_it_promises_is_kept(http, registered, described, ne
     await http.post("/trigger/greeting")
     await http.put("/hooks/slow")
     await http.delete(f"{WORKFLOWS}/fresh")
-    for path in ("/api/v1/engines", "/api/v1/pools", "/healthz", "/readyz", "/metrics"):
+    await http.post("/api/v1/purge", json={"dry_run": True})
+    for path in ("/api/v1/engines", "/api/v1/pools", "/api/v1/replicas", "/healthz", "/readyz", "/metrics"):
         await http.get(path)
     reasons.append("no engine is connected")
     await http.get("/readyz")

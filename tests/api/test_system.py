@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import httpx
+
 from orchestrator import verbs
 
 
@@ -36,6 +38,13 @@ async def test_pools_are_listed(http, memory) -> None:
     ]
 
 
+async def test_replicas_are_listed(http, memory) -> None:
+    memory.replica_views = [verbs.ReplicaView(name="one", leads=True, joined_at=1, until=2)]
+    assert (await http.get("/api/v1/replicas")).json()["items"] == [
+        {"name": "one", "leads": True, "joined_at": 1, "until": 2}
+    ]
+
+
 async def test_a_process_that_answers_is_healthy(http) -> None:
     response = await http.get("/healthz")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
@@ -45,6 +54,16 @@ async def test_a_process_that_should_be_started_anew_is_not(http, faults: list[s
     faults.append("the task 'cron' has died; the log tells why")
     response = await http.get("/healthz")
     assert (response.status_code, response.json()) == (503, {"status": "broken", "reasons": faults})
+
+
+async def test_warnings_are_told_with_the_health(make_app, memory) -> None:
+    app = make_app(warnings=lambda: ["the store has lost facts"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+        response = await http.get("/healthz")
+    assert (response.status_code, response.json()) == (
+        200,
+        {"status": "ok", "warnings": ["the store has lost facts"]},
+    )
 
 
 async def test_readiness_gives_its_reasons(http, reasons: list[str]) -> None:

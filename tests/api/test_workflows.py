@@ -231,12 +231,23 @@ async def test_errors_of_the_verbs_keep_their_meaning(
     response = await (http.get(path) if path == PATH else http.post(path))
     assert problem(response) == expected
     assert response.json()["detail"] == str(raised)
-    assert response.headers.get("retry-after") == ("2" if expected[0] == 429 else None)
+    assert response.headers.get("retry-after") == {429: "2", 503: "1"}.get(expected[0])
 
 
-@pytest.mark.parametrize(
-    "raised", [errors.StoreError("disk sda1 is full"), ZeroDivisionError("secret"), errors.TransportError("10.0.0.1")]
-)
+async def test_a_store_that_cannot_be_used_may_be_tried_again(
+    http, memory, captured_logs: Callable[[], list[dict[str, Any]]]
+) -> None:
+    memory.failure = errors.StoreError("disk sda1 is full")
+    response = await http.get(PATH)
+    assert problem(response) == (503, "unavailable")
+    assert "sda1" not in response.text
+    (logged,) = captured_logs()
+    assert (logged["event"], logged["error"]) == ("store_failed", "disk sda1 is full")
+    assert logged["incident"] == response.json()["incident"]
+    assert logged["incident"] in response.json()["detail"]
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError("secret"), errors.TransportError("10.0.0.1")])
 async def test_our_own_faults_are_told_by_number_only(
     http, memory, raised: Exception, captured_logs: Callable[[], list[dict[str, Any]]]
 ) -> None:

@@ -70,6 +70,14 @@ def test_rest_is_measured_over_two_engines() -> None:
     assert "open loop, half load, p99" in ran.stdout
 
 
+@pytest.mark.e2e
+def test_what_waiting_costs_is_measured() -> None:
+    ran = run("--quick", "waiting")
+    assert ran.returncode == 0, ran.stderr
+    for measure in ("started, run and parked", "capacity in use while all wait", "until 150 have ended"):
+        assert measure in ran.stdout
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     ran = run("nothing")
     assert ran.returncode == 2

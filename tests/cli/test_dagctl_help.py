@@ -39,7 +39,8 @@ def test_the_commands_are_those_that_are_documented() -> None:
     assert names == {
         "run", "repl", "validate", "graph", "schema", "dev", "apply", "start", "logs", "watch", "why",
         "cancel", "terminate", "pause", "resume", "retry", "skip", "signal", "approve", "reject", "edit",
-        "get", "get workflows", "get executions", "get engines", "get pools",
+        "export", "replay", "purge", "backup", "restore",
+        "get", "get workflows", "get executions", "get engines", "get pools", "get replicas",
         "describe", "describe workflow", "describe execution", "delete", "delete workflow",
     }  # fmt: skip
 

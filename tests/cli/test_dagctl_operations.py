@@ -98,6 +98,7 @@ def test_a_pause_is_told_and_refused_twice(release: str, dagctl: Callable[..., A
     resumed = json.loads(dagctl("resume", release, "-o", "json").out)
     assert (resumed["kind"], resumed["fact"]["type"]) == ("resume", "Resumed")
     assert dagctl("terminate", release, "--author", "ada").out == "terminated by ada\n"
+    assert dagctl("why", release).out.startswith(f"{release} was cancelled")
     late = dagctl("pause", release)
     assert late.code == 1
     assert "has ended already (cancelled)" in late.err

@@ -159,6 +159,13 @@ def test_the_same_key_starts_one_execution(registered: Path, dagctl: Callable[..
     assert dagctl("start", "hello", "--idempotency-key", "monday").out == first.out
 
 
+@pytest.mark.parametrize("key", ["", "m\u00f6nday", "k" * 256], ids=["empty", "not-ascii", "too-long"])
+def test_a_key_that_is_none_is_refused(registered: Path, dagctl: Callable[..., Any], key: str) -> None:
+    answer = dagctl("start", "hello", "--idempotency-key", key)
+    assert (answer.code, answer.out) == (2, "")
+    assert "must be 1 to 255 printable ASCII characters" in answer.err
+
+
 def test_a_failure_ends_with_1_and_is_explained(registered: Path, dagctl: Callable[..., Any]) -> None:
     for flag in ("--wait", "--watch"):
         answer = dagctl("start", "failing", flag)

@@ -45,6 +45,11 @@ def test_pools_are_declared_listed_and_used(
             *("NAME", "OF", "USED", "WAITING", "RATE", "REASON"),
             *("partner", "whole", "system", "0/5", "0", "100/m", "-"),
         ]
+        [replica] = json.loads(dagctl("get", "replicas", "-o", "json").out)
+        assert replica["leads"]
+        headings, row = dagctl("get", "replicas").out.splitlines()
+        assert headings.split() == ["NAME", "ROLE", "SINCE", "LEASE", "UNTIL"]
+        assert row.split()[:2] == [replica["name"], "leads"]
         missing = dagctl("get", "pool", "tape")
         assert (missing.code, "there is no pool 'tape'" in missing.err) == (1, True)
         refused = dagctl("start", "pooled", "--priority", "5000")

@@ -47,7 +47,8 @@ def test_it_announces_itself_and_stops_at_a_signal(tmp_path: Path, number: signa
         running.send_signal(number)
         out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (0, "")
-    assert [json.loads(line)["event"] for line in err.splitlines()] == ["listening", "stop_requested", "stopped"]
+    told = [json.loads(line)["event"] for line in err.splitlines()]
+    assert told == ["replica_joined", "leader_now", "listening", "stop_requested", "stopped"]
 
 
 @pytest.mark.parametrize(

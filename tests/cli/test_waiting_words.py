@@ -16,6 +16,11 @@ from orchestrator.cli import live, plan, progress, waiting
         ("engines_unable", "no engine is able to run it"),
         ("no_executor:python", "no engine has the executor 'python'"),
         ("no_executor:lua+python", "no engine has the executors 'lua' and 'python'"),
+        (
+            "engine_away:e-1",
+            "its engine 'e-1' is not connected: it goes on there once that is back, or elsewhere when it stays away "
+            "for longer than ENGINE_LOST_TIMEOUT",
+        ),
         ("something_new", "something_new"),
     ],
 )

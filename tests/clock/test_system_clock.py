@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagengine import clock as clocks
 from dagengine.clock import SystemClock
 
 SECOND = 1_000_000_000
@@ -68,3 +69,10 @@ async def test_sleeping_ends_when_the_time_has_come() -> None:
     at = clock.now() + 2_000
     await clock.sleep_until(at)
     assert clock.now() >= at
+
+
+def test_elapsed_time_goes_on_and_is_no_wall_clock() -> None:
+    first = clocks.elapsed()
+    clock = SystemClock(wall=clocks.elapsed, monotonic=clocks.elapsed)
+    assert first // 1_000 <= clock.now() <= clocks.elapsed() // 1_000 + 1
+    assert clocks.elapsed() < 20 * 365 * 86_400 * SECOND  # counted from a start of the machine, not from 1970

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, TypeVar
 
 import pytest
+import sqlalchemy as sa
 
 from dagengine.events import facts as codec
 from dagengine.events.facts import Fact
@@ -20,9 +21,11 @@ from dagengine.machine.stimuli import AttemptEnded, Begin
 from dagengine.spec.model import Document
 from dagengine.testing import START, VirtualClock
 from dagengine.wire.v1 import session_pb2
+from orchestrator.blobs.in_store import InStore
 from orchestrator.dispatcher.dispatcher import Dispatcher
 from orchestrator.errors import StoreError, TransportError
 from orchestrator.monitor.monitor import Monitor
+from orchestrator.store import schema
 from orchestrator.store.base import ExecutionRecord, InboxItem, NewExecution, VersionRecord
 from orchestrator.store.sqlite import SQLiteStore
 from orchestrator.transport.base import Listener
@@ -36,6 +39,8 @@ class TroubledStore(SQLiteStore):
     def __init__(self) -> None:
         super().__init__("sqlite://")
         self.failing: set[str] = set()
+        self.losing: set[str] = set()
+        """Methods that do what they should, but whose answer is lost."""
         self.refused: list[str] = []
         """Calls that failed."""
         self._gates: dict[str, asyncio.Event] = {}
@@ -51,6 +56,10 @@ class TroubledStore(SQLiteStore):
         """Return when a call waits."""
         await self._reached[name].wait()
 
+    def was_reached(self, name: str) -> bool:
+        """Whether there was a call since `hold`."""
+        return self._reached[name].is_set()
+
     async def _pass(self, name: str) -> None:
         if name in self._gates:
             self._reached[name].set()
@@ -59,13 +68,24 @@ class TroubledStore(SQLiteStore):
             self.refused.append(name)
             raise StoreError(f"the disk is full, says {name}")
 
+    async def _answered(self, name: str, answer: Awaitable[T]) -> T:
+        given = await answer
+        if name in self.losing:
+            self.refused.append(name)
+            raise StoreError(f"the connection was lost, says {name}: whether it was done is not known")
+        return given
+
+    async def create_execution(self, *args: Any, **options: Any) -> Any:
+        await self._pass("create_execution")
+        return await self._answered("create_execution", super().create_execution(*args, **options))
+
     async def dispatch(self, *args: Any, **options: Any) -> Any:
         await self._pass("dispatch")
-        return await super().dispatch(*args, **options)
+        return await self._answered("dispatch", super().dispatch(*args, **options))
 
     async def append(self, *args: Any, **options: Any) -> Any:
         await self._pass("append")
-        return await super().append(*args, **options)
+        return await self._answered("append", super().append(*args, **options))
 
     async def facts(self, *args: Any, **options: Any) -> Any:
         await self._pass("facts")
@@ -73,11 +93,11 @@ class TroubledStore(SQLiteStore):
 
     async def release(self, *args: Any, **options: Any) -> Any:
         await self._pass("release")
-        return await super().release(*args, **options)
+        return await self._answered("release", super().release(*args, **options))
 
     async def end_undispatched(self, *args: Any, **options: Any) -> Any:
         await self._pass("end_undispatched")
-        return await super().end_undispatched(*args, **options)
+        return await self._answered("end_undispatched", super().end_undispatched(*args, **options))
 
     async def reopen(self, *args: Any, **options: Any) -> Any:
         await self._pass("reopen")
@@ -90,6 +110,70 @@ class TroubledStore(SQLiteStore):
     async def add_logs(self, *args: Any, **options: Any) -> Any:
         await self._pass("add_logs")
         return await super().add_logs(*args, **options)
+
+    async def claim(self, *args: Any, **options: Any) -> Any:
+        await self._pass("claim")
+        return await self._answered("claim", super().claim(*args, **options))
+
+    async def park(self, *args: Any, **options: Any) -> Any:
+        await self._pass("park")
+        return await self._answered("park", super().park(*args, **options))
+
+    async def inbox(self, *args: Any, **options: Any) -> Any:
+        await self._pass("inbox")
+        return await super().inbox(*args, **options)
+
+    async def inboxes(self, *args: Any, **options: Any) -> Any:
+        await self._pass("inbox")
+        return await super().inboxes(*args, **options)
+
+    async def unfinished(self, *args: Any, **options: Any) -> Any:
+        await self._pass("unfinished")
+        return await super().unfinished(*args, **options)
+
+    async def join(self, *args: Any, **options: Any) -> Any:
+        await self._pass("join")
+        return await super().join(*args, **options)
+
+    async def heads(self, *args: Any, **options: Any) -> Any:
+        await self._pass("heads")
+        return await super().heads(*args, **options)
+
+    async def next_wake(self, *args: Any, **options: Any) -> Any:
+        await self._pass("next_wake")
+        return await super().next_wake(*args, **options)
+
+    async def renew(self, *args: Any, **options: Any) -> Any:
+        await self._pass("renew")
+        return await super().renew(*args, **options)
+
+    async def rewind(self, execution: str, last_seq: int) -> None:
+        """Forget the facts of an execution that come after `last_seq`, as if they had never been committed."""
+
+        def forget(db: sa.Connection) -> None:
+            wanted = schema.executions.c.id == execution
+            number = sa.select(schema.executions.c.number).where(wanted).scalar_subquery()
+            db.execute(schema.facts.delete().where(schema.facts.c.execution == number, schema.facts.c.seq > last_seq))
+            db.execute(schema.executions.update().where(wanted).values(last_seq=last_seq))
+
+        await self._change(forget)
+
+    async def rewrite(self, digest: str, document: bytes) -> None:
+        """Have another document stand under a digest."""
+
+        def change(db: sa.Connection) -> None:
+            documents = schema.documents
+            db.execute(documents.update().where(documents.c.digest == digest).values(document=document))
+
+        await self._change(change)
+
+    async def execution(self, *args: Any, **options: Any) -> Any:
+        await self._pass("execution")
+        return await super().execution(*args, **options)
+
+    async def put_blobs(self, *args: Any, **options: Any) -> Any:
+        await self._pass("put_blobs")
+        return await super().put_blobs(*args, **options)
 
 
 class ScriptedEngine:
@@ -105,6 +189,8 @@ class ScriptedEngine:
         self._listener = listener
         self._changed = asyncio.Event()
         self._closed = asyncio.Event()
+        self.has_room = asyncio.Event()
+        self.has_room.set()
 
     # --- Link ---
 
@@ -115,6 +201,9 @@ class ScriptedEngine:
             raise TransportError(f"a message of {message.ByteSize()} bytes is too large")
         self.sent.append(message)
         self._changed.set()
+
+    async def room(self) -> None:
+        await self.has_room.wait()
 
     async def run(self) -> None:
         await self._closed.wait()
@@ -132,20 +221,27 @@ class ScriptedEngine:
         *,
         capacity: int = 10,
         executors: Sequence[str] = ("lua", "python"),
-        held: Sequence[tuple[str, int, int]] = (),
+        held: Sequence[tuple[str, int, int] | tuple[str, int, int, int]] = (),
         incarnation: str = "first",
         draining: bool = False,
         pools: Mapping[str, int] | None = None,
+        acknowledged_position: int = 0,
     ) -> ScriptedEngine:
-        """Begin a session. `held` are `(execution, epoch, last_seq)`."""
+        """Begin a session. `held` are `(execution, epoch, last_seq)`, perhaps with how many are acknowledged."""
         self.engine_id, self.connected, self.reason = name, True, ""
         hello = session_pb2.EngineHello(
-            engine=name, incarnation=incarnation, version="0", executors=executors, capacity=capacity, draining=draining
+            engine=name,
+            incarnation=incarnation,
+            version="0",
+            executors=executors,
+            capacity=capacity,
+            draining=draining,
+            acknowledged_position=acknowledged_position,
         )
         for pool, size in (pools or {}).items():
             hello.pools.add(name=pool, size=size)
-        for execution, epoch, last_seq in held:
-            hello.held.add(execution=execution, epoch=epoch, last_seq=last_seq)
+        for execution, epoch, last_seq, *acknowledged in held:
+            hello.held.add(execution=execution, epoch=epoch, last_seq=last_seq, acknowledged=sum(acknowledged))
         await self._listener.connected(self, hello)
         return self
 
@@ -210,7 +306,7 @@ class Bench:
         return self.engines[address]
 
     async def open(self, **options: Any) -> None:
-        self.dispatcher = Dispatcher(self.store, clock=self.clock, monitor=self.monitor, **options)
+        self.dispatcher = Dispatcher(self.store, InStore(self.store), clock=self.clock, monitor=self.monitor, **options)
         await self.dispatcher.open()
 
     async def restart(self, **options: Any) -> None:
@@ -237,18 +333,8 @@ class Bench:
         wait: int = 0,
     ) -> str:
         """Record an execution and submit it, `wait` microseconds later than now; its id."""
-        await self.store.add_version(
-            VersionRecord(
-                workflow=document.id,
-                version=document.version,
-                digest=document.digest,
-                document=document.canonical,
-                labels={},
-                name="",
-                description="",
-                registered_at=START,
-            )
-        )
+        if await self.store.version(document.id, document.version) is None:
+            await self._register(document)
         number = next(self._numbers)
         new = NewExecution(
             id=f"x{number}",
@@ -261,10 +347,22 @@ class Bench:
             priority=priority,
             concurrency_key=concurrency_key,
         )
-        with self.dispatcher.admission(len(inputs)), self.dispatcher.limits.reserved(new, document):
-            record, _ = await self.store.create_execution(new)
-            self.dispatcher.submit(record, document)
+        record, _ = await self.dispatcher.accept(new, document)
         return record.id
+
+    async def _register(self, document: Document) -> None:
+        await self.store.add_version(
+            VersionRecord(
+                workflow=document.id,
+                version=document.version,
+                digest=document.digest,
+                document=document.canonical,
+                labels={},
+                name="",
+                description="",
+                registered_at=START,
+            )
+        )
 
     async def cancel(self, execution: str, *, id: str = "c1", reason: str = "enough") -> None:
         await self.operate(execution, Cancel(author="ada", reason=reason), id=id)
@@ -278,12 +376,24 @@ class Bench:
             payload=operations.encode(operation),
             created_at=self.clock.now(),
         )
-        await self.dispatcher.operate(item)
+        await self.dispatcher.inboxes.operate(item)
 
     async def record(self, execution: str) -> ExecutionRecord:
         found = await self.store.execution(execution)
         assert found is not None
         return found
+
+    async def waiting_on(self, execution: str) -> str | None:
+        """Why an execution has no engine."""
+        return await self.dispatcher.waiting_on(await self.record(execution))
+
+    async def waits_on(self, execution: str, reason: str) -> None:
+        """Wait until that is why an execution has no engine."""
+
+        async def does() -> bool:
+            return await self.waiting_on(execution) == reason
+
+        await self.soon(does)
 
     async def stored(self, execution: str) -> list[Fact]:
         """The committed facts, whose positions have no gaps."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog
 
 from dagengine.machine import operations
 from dagengine.spec.model import Document
@@ -40,11 +41,11 @@ async def test_queue_waits_for_the_one_before(bench: Any, make: Make, journal: J
     second = await bench.start(queue, concurrency_key="queue-1/acme")
     other = await bench.start(queue, concurrency_key="queue-1/other")
     assert await starts(bench, engine) == [first, other]
-    assert bench.dispatcher.waiting_on(second) == "concurrency"
+    assert await bench.waiting_on(second) == "concurrency"
     assert (bench.dispatcher.running, bench.dispatcher.queued) == (2, 1)
     await end(engine, journal, queue, first)
     assert await starts(bench, engine) == [first, other, second]
-    assert bench.dispatcher.waiting_on(second) is None
+    assert await bench.waiting_on(second) is None
 
 
 async def test_what_waits_for_others_can_be_cancelled(bench: Any, make: Make, journal: Journal) -> None:
@@ -96,7 +97,7 @@ async def test_replace_cancels_the_oldest_and_takes_its_place(bench: Any, make: 
     [delivery] = await engine.gets("deliveries")
     assert (delivery.execution, delivery.kind) == (first, "cancel")
     assert operations.decode(delivery.payload).reason == f"replaced by execution {second}"
-    assert bench.dispatcher.waiting_on(second) == "concurrency"
+    assert await bench.waiting_on(second) == "concurrency"
     await end(engine, journal, replace, first)
     assert await starts(bench, engine) == [first, second]
 
@@ -132,8 +133,8 @@ async def test_after_a_restart_the_same_ones_wait(bench: Any, make: Make, journa
     await bench.restart()
     engine = await bench.engine(held=[(first, 1, 0)])
     assert await starts(bench, engine) == []
-    assert [bench.dispatcher.waiting_on(one) for one in (second, third)] == ["concurrency", "concurrency"]
-    await end(engine, journal, queue, first)
+    assert [await bench.waiting_on(one) for one in (second, third)] == ["concurrency", "concurrency"]
+    await end(engine, journal, queue, first, epoch=2)
     assert await starts(bench, engine) == [second]
 
 
@@ -161,6 +162,25 @@ async def test_what_runs_parts_again_waits_for_its_turn(bench: Any, make: Make, 
     second = await bench.start(skip, concurrency_key="k")
     await bench.operate(first, operations.Rerun(nodes=("a",)), id="again")
     assert await starts(bench, engine) == [first, second]
-    assert bench.dispatcher.waiting_on(first) == "concurrency"
+    assert await bench.waiting_on(first) == "concurrency"
     await end(engine, journal, skip, second)
     assert await starts(bench, engine) == [first, second, first]
+
+
+async def test_who_is_to_be_replaced_is_told_after_a_time_out_of_touch(bench: Any, make: Make) -> None:
+    await bench.restart(lease=0.05)
+    replace, engine = make("replace"), await bench.engine()
+    first = await bench.start(replace, concurrency_key="k")
+    await engine.gets("starts")
+    gate = bench.store.hold("add_inbox")
+    await bench.start(replace, concurrency_key="k")
+    await bench.store.reached("add_inbox")
+    bench.store.failing.add("join")
+    await bench.store.leave()
+    with structlog.testing.capture_logs() as logs:
+        gate.set()
+        await bench.soon(lambda: any(entry["event"] == "replaced_not_cancelled" for entry in logs))
+    bench.store.failing.clear()
+    await bench.advance(3)
+    assert not bench.dispatcher.feed.closed
+    assert {delivery.execution for delivery in engine.told("deliveries")} == {first}

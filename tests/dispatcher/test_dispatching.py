@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -108,12 +109,12 @@ async def test_what_nobody_can_run_waits_with_a_reason_and_blocks_nobody(bench: 
     exotic = document([{"id": "a", "executor": python}], id="exotic")
     plain = document([{"id": "a"}], id="plain")
     waiting = await bench.start(exotic)
-    await bench.soon(lambda: bench.dispatcher.waiting_on(waiting) == "no_engine")
+    await bench.waits_on(waiting, "no_engine")
     engine = await bench.engine(executors=["lua"])
     running = await bench.start(plain)
     assert [start.execution for start in await engine.gets("starts")] == [running]
-    assert bench.dispatcher.waiting_on(waiting) == "no_executor:python"
-    assert bench.dispatcher.waiting_on(running) is None
+    assert await bench.waiting_on(waiting) == "no_executor:python"
+    assert await bench.waiting_on(running) is None
     able = await bench.engine("engine-2")
     assert [start.execution for start in await able.gets("starts")] == [waiting]
 
@@ -122,7 +123,7 @@ async def test_full_engines_get_more_when_something_ends(bench: Any, lua: Docume
     engine = await bench.engine(capacity=2)
     executions = [await bench.start(lua) for _ in range(3)]
     await engine.gets("starts", 2)
-    await bench.soon(lambda: bench.dispatcher.waiting_on(executions[2]) == "engines_full")
+    await bench.waits_on(executions[2], "engines_full")
     assert (bench.dispatcher.running, bench.dispatcher.queued) == (2, 1)
     await engine.facts(executions[0], journal(lua, executions[0]))
     assert (await engine.gets("starts", 3))[2].execution == executions[2]
@@ -131,7 +132,7 @@ async def test_full_engines_get_more_when_something_ends(bench: Any, lua: Docume
 async def test_an_engine_that_drains_gets_nothing(bench: Any, lua: Document) -> None:
     engine = await bench.engine(draining=True)
     execution = await bench.start(lua)
-    await bench.soon(lambda: bench.dispatcher.waiting_on(execution) == "all_draining")
+    await bench.waits_on(execution, "all_draining")
     await engine.says(load={"capacity": 10, "draining": False})
     assert (await engine.gets("starts"))[0].execution == execution
     await engine.says(load={"capacity": 10, "draining": True})
@@ -160,13 +161,16 @@ async def test_what_waits_may_take_only_so_many_bytes(bench: Any, lua: Document)
     await bench.start(lua)
 
 
-async def test_starts_that_are_being_recorded_count_as_well(bench: Any) -> None:
+async def test_starts_that_are_being_recorded_count_as_well(bench: Any, lua: Document) -> None:
     await bench.restart(queue_limit=2)
-    admission = bench.dispatcher.admission
-    with admission(), admission(), pytest.raises(Overloaded), admission():
-        pass
-    with bench.dispatcher.admission():
-        pass
+    gate = bench.store.hold("create_execution")
+    recording = [asyncio.create_task(bench.start(lua)) for _ in range(2)]
+    await bench.store.reached("create_execution")
+    await bench.quiet()
+    with pytest.raises(Overloaded):
+        await bench.start(lua)
+    gate.set()
+    await asyncio.gather(*recording)
 
 
 async def test_executions_larger_together_than_a_message_are_all_started(bench: Any, lua: Document) -> None:
@@ -204,11 +208,25 @@ async def test_a_full_engine_is_asked_again_after_its_next_report(bench: Any, lu
     )
     await bench.quiet()
     await engine.gets("starts", 1)
-    assert bench.dispatcher.waiting_on(execution) == "engines_full"
+    assert await bench.waiting_on(execution) == "engines_full"
     assert (await bench.record(execution)).engine is None
     await engine.says(load={"running": 9, "capacity": 10})
     again = (await engine.gets("starts", 2))[1]
     assert (again.execution, again.epoch) == (execution, 2)
+
+
+async def test_what_a_full_engine_refuses_goes_elsewhere(bench: Any, lua: Document) -> None:
+    one, two = await bench.engine("engine-1"), await bench.engine("engine-2")
+    execution = await bench.start(lua)
+    await bench.soon(lambda: one.told("starts") or two.told("starts"))
+    home, other = (one, two) if one.told("starts") else (two, one)
+    await home.refuses(execution, "FULL")
+    [start] = await other.gets("starts")
+    assert (start.execution, start.epoch) == (execution, 2)
+    await other.refuses(execution, "FULL", epoch=2)
+    await bench.waits_on(execution, "engines_full")
+    await home.says(load={"running": 0, "capacity": 10})
+    assert [start.epoch for start in await home.gets("starts", 2)] == [1, 3]
 
 
 async def test_what_a_draining_engine_refuses_goes_elsewhere(bench: Any, lua: Document) -> None:
@@ -246,7 +264,7 @@ async def test_an_engine_that_is_unable_is_not_asked_again(bench: Any, lua: Docu
     execution = await bench.start(lua)
     await engine.gets("starts")
     await engine.refuses(execution, "UNABLE", message="it lacks a function")
-    await bench.soon(lambda: bench.dispatcher.waiting_on(execution) == "engines_unable")
+    await bench.waits_on(execution, "engines_unable")
     other = await bench.start(lua)
     assert (await engine.gets("starts", 2))[1].execution == other
     able = await bench.engine("engine-2")
@@ -272,7 +290,7 @@ async def test_an_engine_that_has_learnt_something_is_asked_again(bench: Any, lu
     execution = await bench.start(lua)
     await engine.gets("starts")
     await engine.refuses(execution, "UNABLE")
-    await bench.soon(lambda: bench.dispatcher.waiting_on(execution) == "engines_unable")
+    await bench.waits_on(execution, "engines_unable")
     bench.dispatcher.reconsider("engine-1")
     assert (await engine.gets("starts", 2))[1].execution == execution
 
@@ -421,6 +439,7 @@ async def test_a_history_that_cannot_be_read_is_tried_again(bench: Any, lua: Doc
     engine.cut()
     await engine.hello("engine-1", incarnation="second")
     await bench.soon(lambda: bench.store.refused)
+    await bench.quiet()
     bench.store.failing.clear()
     await bench.advance(0.5)
     [start] = await engine.gets("starts")
@@ -447,7 +466,7 @@ async def test_an_end_that_cannot_be_recorded_is_tried_again(bench: Any, lua: Do
     ended = bench.dispatcher.feed.end(execution)
     await engine.refuses(execution, "BROKEN")
     await bench.soon(lambda: bench.store.refused)
-    assert bench.dispatcher.waiting_on(execution) == "broken"
+    assert await bench.waiting_on(execution) == "broken"
     bench.store.failing.clear()
     await bench.advance(0.5)
     assert (await ended).status == "failed"

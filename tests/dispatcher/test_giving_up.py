@@ -63,7 +63,7 @@ async def test_a_journal_that_makes_no_sense_does_not_keep_it(bench: Any, lua: D
     assert (await ended).status == "failed"
     last = (await bench.stored(execution))[-1]
     assert (last.at, last.given_up) == (late, True)
-    assert bench.dispatcher.waiting_on(execution) is None
+    assert await bench.waiting_on(execution) is None
     assert (bench.dispatcher.running, bench.dispatcher.queued) == (0, 0)
 
 
@@ -114,8 +114,8 @@ async def test_a_store_in_trouble_holds_up_no_session(bench: Any, lua: Document,
     await engine.refuses(broken, "BROKEN")
     await engine.facts(other, journal(lua, other))
     await engine.gets("acks")
-    assert bench.dispatcher.waiting_on(broken) == "broken"
-    assert bench.dispatcher.waiting_on(other) is None
+    assert await bench.waiting_on(broken) == "broken"
+    assert await bench.waiting_on(other) is None
 
 
 async def test_somebody_may_cancel_it_meanwhile(bench: Any, lua: Document) -> None:
@@ -133,7 +133,7 @@ async def test_somebody_may_cancel_it_meanwhile(bench: Any, lua: Document) -> No
     await bench.advance(2)
     assert record == await bench.record(execution)
     assert bench.monitor.snapshot().finished == {record.status: 1}
-    assert bench.dispatcher.waiting_on(execution) is None
+    assert await bench.waiting_on(execution) is None
 
 
 async def test_a_restart_before_its_end_is_recorded_begins_anew(bench: Any, lua: Document) -> None:
@@ -200,4 +200,4 @@ async def test_an_engine_that_is_back_while_another_is_given_up_keeps_its_work(b
     assert {view.id: view.running for view in bench.dispatcher.engines()} == {"engine-1": 0, "engine-2": 1}
     two.cut()
     await bench.advance(32)
-    assert bench.dispatcher.waiting_on(second) == "no_engine"
+    assert await bench.waiting_on(second) == "no_engine"

@@ -163,8 +163,11 @@ async def test_cancelling_what_waits_to_go_on_needs_no_engine(bench: Any, lua: D
     engine.cut()
     await bench.operate(execution, Rerun(), id="r1")
     await bench.operate(execution, Cancel(reason="never mind", grace=5_000_000), id="c1")
-    record = await bench.record(execution)
-    assert record.status == "cancelled"
+
+    async def cancelled() -> bool:
+        return (await bench.record(execution)).status == "cancelled"
+
+    await bench.soon(cancelled)
     stored = await bench.stored(execution)
     assert kinds(stored)[5:7] == ["RerunRequested", "NodeStarted"]
     assert kinds(stored)[-1] == "ExecutionCancelled"

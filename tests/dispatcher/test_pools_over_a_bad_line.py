@@ -36,6 +36,8 @@ class Line:
         if self.connected:
             self.down.append(message)
 
+    async def room(self) -> None: ...
+
     async def run(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -74,6 +76,7 @@ class World:
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.engines = [Engine(name, self.clock) for name in ("one", "two")]
+        self.term = 0
         self.open()
 
     def open(self) -> None:
@@ -82,7 +85,8 @@ class World:
         self.pools = Pools({"db": Declared(SIZE)}, self.clock, self.roster)
         for engine in self.engines:
             self.cut(engine)
-            self.pools.expect(engine.name, ["db"])
+        self.term += 1
+        assert self.pools.lead(self.term, {engine.name: ["db"] for engine in self.engines}) == ["one", "two"]
 
     def connect(self, engine: Engine) -> None:
         self.cut(engine)
@@ -104,7 +108,8 @@ class World:
         if line is not None and line.down:
             message = line.down.popleft()
             if message.HasField("shared_pools"):
-                engine.gate.announce(line, message.shared_pools.names)
+                shared = message.shared_pools
+                engine.gate.announce(line, shared.names, term=shared.term, incarnation="store")
             for grant in message.pool_grants:
                 engine.gate.grant(line, grant.tickets)
         self.check()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dagengine.spec.model import Document
 
@@ -70,9 +71,11 @@ async def test_a_short_absence_changes_nothing(bench: Any, started: Any) -> None
     await bench.advance(20)
     absent = bench.dispatcher.engines()[0]
     assert (absent.state, absent.reason) == ("unreachable", "the line was cut")
+    await bench.waits_on(execution, "engine_away:engine-1")
     await engine.hello("engine-1", held=[(execution, 1, 3)])
     await bench.advance(40)
     assert (await bench.record(execution)).epoch == 1
+    assert await bench.waiting_on(execution) is None
 
 
 async def test_a_zombie_is_not_listened_to(bench: Any, started: Any) -> None:
@@ -81,12 +84,12 @@ async def test_a_zombie_is_not_listened_to(bench: Any, started: Any) -> None:
     engine.cut()
     await bench.advance(32)
     await other.gets("starts")
-    await engine.hello("engine-1", held=[(execution, 1, 5)])
+    await engine.hello("engine-1", held=[(execution, 1, 5, 3)])
     [drop] = await engine.gets("drops")
     assert (drop.execution, drop.epoch) == (execution, 1)
     await engine.facts(execution, made[3:5], first=4)
     assert [(drop.execution, drop.epoch) for drop in await engine.gets("drops", 2)] == [(execution, 1)] * 2
-    assert bench.monitor.snapshot().facts_refused == {"fenced": 2}
+    assert bench.monitor.snapshot().facts_refused == {"fenced": 4}  # those that it held, and sent all the same
     assert len(await bench.stored(execution)) == 3
     await other.facts(execution, made[3:], epoch=2, first=4)
     await bench.soon(lambda: not bench.dispatcher.running)
@@ -97,10 +100,10 @@ async def test_what_waits_for_another_engine_is_adopted_by_its_own_when_that_is_
     engine, execution, _ = started
     engine.cut()
     await bench.advance(32)
-    assert bench.dispatcher.waiting_on(execution) == "no_engine"
+    assert await bench.waiting_on(execution) == "no_engine"
     await engine.hello("engine-1", held=[(execution, 1, 3)])
     await engine.gets("adopts")
-    assert bench.dispatcher.waiting_on(execution) is None
+    assert await bench.waiting_on(execution) is None
     await bench.quiet()
     assert engine.told("starts") == []
 
@@ -121,12 +124,14 @@ async def test_unknown_ended_and_foreign_executions_are_dropped(
     assert await engine.gets("adopts", 0) == []
 
 
-async def test_an_engine_from_the_future_of_a_restored_store_is_dropped(bench: Any, started: Any) -> None:
+async def test_what_an_engine_has_from_the_future_of_a_restored_store_is_over(bench: Any, started: Any) -> None:
     engine, execution, _ = started
     engine.cut()
     await engine.hello("engine-1", held=[(execution, 8, 3)])
     assert (await engine.gets("drops"))[0].epoch == 8
-    assert (await engine.gets("starts"))[0].epoch == 2
+    await bench.soon(lambda: not bench.dispatcher.running)
+    assert (await bench.record(execution)).status == "failed"
+    assert engine.told("starts") == []
 
 
 async def test_what_is_held_under_an_older_epoch_has_no_future(bench: Any, started: Any) -> None:
@@ -167,8 +172,9 @@ async def test_after_a_restart_engines_go_on(bench: Any, started: Any) -> None:
     await bench.restart()
     assert (bench.dispatcher.running, bench.dispatcher.queued) == (1, 0)
     engine = await bench.engine(held=[(execution, 1, 4)])
-    assert (await engine.gets("adopts"))[0].committed_seq == 3
-    await engine.facts(execution, made[3:], first=4)
+    [adopt] = await engine.gets("adopts")
+    assert (adopt.committed_seq, adopt.epoch, adopt.dispatch_epoch) == (3, 2, 1)
+    await engine.facts(execution, made[3:], first=4, epoch=2)
     await bench.soon(lambda: not bench.dispatcher.running)
     assert (await bench.record(execution)).status == "succeeded"
 
@@ -183,7 +189,7 @@ async def test_after_a_restart_what_waited_is_placed_and_the_lost_is_placed_agai
     other = await bench.engine("engine-2")
     assert [start.execution for start in await other.gets("starts")] == [waiting]
     await bench.advance(32)
-    assert [(start.execution, start.epoch) for start in await other.gets("starts", 2)][1] == (lost, 2)
+    assert [(start.execution, start.epoch) for start in await other.gets("starts", 2)][1] == (lost, 4)
 
 
 # --- while something is on its way ---
@@ -294,6 +300,14 @@ async def test_an_id_whose_engine_was_replaced_can_be_used_elsewhere(bench: Any,
     assert engine.told("drops") == []
 
 
+@pytest.mark.parametrize(("draining", "level"), [(True, "info"), (False, "warning")], ids=["told", "untold"])
+async def test_an_engine_that_said_it_would_go_is_no_warning(bench: Any, draining: bool, level: str) -> None:
+    engine = await bench.engine(draining=draining)
+    with capture_logs() as logs:
+        engine.cut()
+    assert [line["log_level"] for line in logs if line["event"] == "engine_disconnected"] == [level]
+
+
 async def test_an_engine_nobody_names_any_more_is_forgotten_when_it_has_nothing_left(bench: Any, started: Any) -> None:
     _, execution, _ = started
     idle = await bench.engine("engine-2")
@@ -305,7 +319,7 @@ async def test_an_engine_nobody_names_any_more_is_forgotten_when_it_has_nothing_
     assert (view.state, view.reason) == ("unreachable", "it is not among the known engines any more")
     await bench.advance(32)
     assert bench.dispatcher.engines() == []
-    assert bench.dispatcher.waiting_on(execution) == "no_engine"
+    assert await bench.waiting_on(execution) == "no_engine"
 
 
 async def test_an_address_where_nobody_answers_is_shown(bench: Any) -> None:

@@ -138,7 +138,7 @@ async def test_a_rate_over_the_whole_system_is_kept_by_the_clock(bench: Any) -> 
 async def test_an_execution_goes_to_an_engine_that_has_its_pool(bench: Any, pooled: Document) -> None:
     without = await bench.engine("without")
     execution = await bench.start(pooled)
-    await bench.soon(lambda: bench.dispatcher.waiting_on(execution) == "no_pool:db")
+    await bench.waits_on(execution, "no_pool:db")
     having = await bench.engine("having", pools={"db": 4})
     [start] = await having.gets("starts")
     assert start.execution == execution
@@ -165,5 +165,5 @@ async def test_waiting_nodes_need_no_executor_and_on_exit_nodes_do(bench: Any, d
     )
     engine = await bench.engine("lua-only")
     execution = await bench.start(held_up)
-    await bench.soon(lambda: bench.dispatcher.waiting_on(execution) == "no_executor:shell")
+    await bench.waits_on(execution, "no_executor:shell")
     assert engine.told("starts") == []

@@ -151,6 +151,7 @@ async def drive(
         executors: Mapping[str, Any] | None = None,
         clock: Clock = clock,
         execution: str = "e-1",
+        evaluator: Any = None,
         **spec: Any,
     ) -> Driver:
         driver = Driver(
@@ -158,7 +159,7 @@ async def drive(
             execution=execution,
             seed=7,
             executors={"lua": lua, "python": scripted} if executors is None else executors,
-            evaluator=LuaEvaluator(),
+            evaluator=evaluator or LuaEvaluator(),
             gate=gate,
             results=RememberedResults(clock),
             journal=journal,

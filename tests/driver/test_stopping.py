@@ -9,8 +9,8 @@ import pytest
 
 from dagengine import DAGEngine
 from dagengine.errors import ExecutorError, JournalError, MachineError
-from dagengine.events.facts import ExecutionCancelled, NodeFailed
-from dagengine.executors.base import LogLine
+from dagengine.events.facts import ErrorInfo, ExecutionCancelled, NodeFailed
+from dagengine.executors.base import LogLine, Outcome
 from dagengine.machine.operations import Cancel
 
 
@@ -39,6 +39,15 @@ class TestStop:
         driver.stop()
         await asyncio.wait_for(waiting, 5)
         assert scripted.cancelled == [("a", None, 1), ("c", None, 1)]
+
+    async def test_what_was_given_up_does_not_look_as_if_it_only_waited(self, drive, journal) -> None:
+        """It would be parked by what comes in after that, although it may have broken down."""
+        driver = drive([{"id": "a", "executor": {"type": "wait", "signal": {"name": "go"}}}])
+        driver.start(b"{}")
+        journal.commit()
+        assert driver.only_waits
+        driver.stop()
+        assert not driver.only_waits
 
     async def test_what_was_held_for_a_commit_is_never_performed(self, drive, journal, scripted, effect) -> None:
         driver = drive([effect("a")])
@@ -218,3 +227,23 @@ async def test_it_tells_when_it_only_waits(drive, journal, scripted, effect) -> 
     assert driver.only_waits
     driver.operate(Cancel(), command="c-1")
     assert not driver.only_waits
+
+
+async def test_a_late_end_does_not_free_the_room_of_whoever_runs_it_now(drive, journal, held_journal, scripted, effect):
+    """An execution that was dropped here and given back runs the same pure attempt again, in room of its own."""
+    node = effect("a", pure=True, pool="one")
+    first = drive([node])
+    first.start(b"{}")
+    job, done = scripted._done["a", None, 1]
+    first.stop()
+    second = drive([node], journal=held_journal(committed=len(journal.facts)))
+    second.resume(journal.facts)
+    other = drive([node], journal=held_journal(), execution="e-2")
+    other.start(b"{}")
+    assert scripted.begun == ["a 1", "a 1"]
+    done(job, Outcome(conclusion="error", error=ErrorInfo(type="Cancelled", message="it was stopped")))
+    await asyncio.sleep(0)
+    assert scripted.begun == ["a 1", "a 1"]
+    scripted.end("a")
+    await asyncio.sleep(0)
+    assert scripted.begun == ["a 1", "a 1", "a 1"]

@@ -1,239 +1,25 @@
-"""Real processes: orchestrators and engines on loopback, lines between them that break, effects that leave traces."""
+"""Real processes. pytest imports test files alone: the folder of the modules about them is put on the path here."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import secrets
-import signal
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+import prometheus_client.parser
 import pytest
 
-from dagengine.events import facts as codec
-from dagengine.events.facts import Fact
-from dagengine.graph import compile_document
-from dagengine.machine import fold
-from dagengine.machine.check import check
-from dagengine.spec.model import Document
-from orchestrator.client import Client
 from orchestrator.verbs import ExecutionView, Verbs
 
+sys.path.append(str(Path(__file__).parent))
+
+from real_journals import Journals
+from real_processes import Line, Process, Site
+
 T = TypeVar("T")
-
-ENGINE = (sys.executable, "-c", "import sys; from dagengine.cli import main; sys.exit(main())")
-ORCHESTRATOR = (sys.executable, "-m", "orchestrator.cli.server")
-
-EFFECTS = '''
-"""A function with an effect: a line in a file for each time that it is called."""
-import asyncio, os
-
-async def work(seconds, context):
-    line = f"{context.execution} {context.node} {context.attempt}\\n"
-    with open(os.environ["EFFECTS_LOG"], "a", buffering=1) as log:
-        log.write(line)
-    await asyncio.sleep(seconds)
-    return f"{context.node} is done"
-'''
-
-
-class Process:
-    """A process that has announced itself. Its standard error goes into a file."""
-
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.name = name
-        self.process = process
-        self.log = log
-        self.announced: dict[str, str] = {}
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def address(self) -> str:
-        """Where an engine listens."""
-        return self.announced["address"]
-
-    @property
-    def url(self) -> str:
-        """Where an orchestrator listens."""
-        return self.announced["url"]
-
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; the exit code."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
-        async with asyncio.timeout(30):
-            return await self.process.wait()
-
-    async def kill(self) -> None:
-        """It dies on the spot."""
-        await self.end(signal.SIGKILL)
-
-
-class Site:
-    """Starts processes that share a token, and ends them all."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.token = secrets.token_urlsafe(32)
-        self.effects = folder / "effects.log"
-        self.database = f"sqlite:///{folder / 'orchestrator.db'}"
-        self._processes: list[Process] = []
-        self._clients: list[Client] = []
-        self.effects.touch()
-        (folder / "effects.py").write_text(EFFECTS)
-
-    async def engine(self, name: str, *, port: str = "0", token: str | None = None, **environment: str) -> Process:
-        settings = {
-            "ENGINE_PYTHON_MODULES": "effects:work",
-            "PYTHONPATH": str(self.folder),
-            "EFFECTS_LOG": str(self.effects),
-            "DAGENGINE_TOKEN": token or self.token,
-        }
-        command = [*ENGINE, "--announce", f"--id={name}", f"--port={port}"]
-        return await self._start(name, command, settings | environment)
-
-    async def orchestrator(self, engines: Iterable[str], **environment: str) -> Process:
-        settings = {
-            "ENGINES": ",".join(engines),
-            "DATABASE_URL": self.database,
-            "DAGENGINE_TOKEN": self.token,
-        }
-        return await self._start("orchestrator", [*ORCHESTRATOR, "--announce", "--port=0"], settings | environment)
-
-    def client(self, orchestrator: Process, *, token: str | None = None) -> Client:
-        client = Client(orchestrator.url, token=token or self.token)
-        self._clients.append(client)
-        return client
-
-    def performed(self) -> Counter[tuple[str, str]]:
-        """How often the effect of each node of each execution was performed."""
-        lines = (line.split() for line in self.effects.read_text().splitlines())
-        return Counter((execution, node) for execution, node, _ in lines)
-
-    async def close(self) -> None:
-        for client in self._clients:
-            await client.close()
-        living = [process for process in self._processes if process.process.returncode is None]
-        await asyncio.gather(*(process.end(signal.SIGKILL) for process in living))
-        for process in self._processes:
-            # Nothing of ours may have gone wrong in passing, whatever the test looked at.
-            text = process.log.read_text()
-            assert "Traceback" not in text, f"{process.name}:\n{text}"
-
-    async def _start(self, name: str, command: list[str], environment: dict[str, str]) -> Process:
-        log = self.folder / f"{name}-{len(self._processes)}.log"
-        inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
-        with log.open("wb") as errors:
-            child = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                env=inherited | {"LOG_FORMAT": "json"} | environment,
-                cwd=self.folder,
-            )
-        process = Process(name, child, log)
-        self._processes.append(process)
-        assert child.stdout is not None
-        async with asyncio.timeout(30):
-            line = await child.stdout.readline()
-        assert line, f"{name} did not start:\n{log.read_text()}"
-        process.announced = json.loads(line)
-        return process
-
-
-class Line:
-    """A TCP proxy before an engine."""
-
-    def __init__(self, target: str) -> None:
-        self.address = ""
-        self.dials = 0
-        self._target = target
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._server: asyncio.Server | None = None
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        host, port = self._server.sockets[0].getsockname()
-        self.address = f"{host}:{port}"
-
-    def cut(self) -> None:
-        """Break every connection without a word. The next ones are fine."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.dials += 1
-        host, _, port = self._target.rpartition(":")
-        upstream = await asyncio.open_connection(host, int(port))
-        self._writers |= {writer, upstream[1]}
-        for source, sink in ((reader, upstream[1]), (upstream[0], writer)):
-            task = asyncio.create_task(self._pump(source, sink, (writer, upstream[1])))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, both: tuple[asyncio.StreamWriter, ...]
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while data := await source.read(65_536):
-                sink.write(data)
-                await sink.drain()
-        for writer in both:
-            writer.transport.abort()
-            self._writers.discard(writer)
-
-
-class Journals:
-    """Reads journals and holds them against what every journal promises."""
-
-    async def of(self, verbs: Verbs, execution: str) -> list[Fact]:
-        """All facts of an execution that has ended: contiguous, foldable, and each node committed once."""
-        views = []
-        while page := await verbs.facts(execution, after=len(views)):
-            views += page
-        assert [view.seq for view in views] == list(range(1, len(views) + 1))
-        assert [view.epoch for view in views] == sorted(view.epoch for view in views)
-        made = [codec.decode(bytes(view.fact)) for view in views]
-        view = await verbs.execution(execution)
-        document = Document.model_validate_json(
-            bytes((await verbs.workflow(f"{view.workflow}@{view.version}")).document)
-        )
-        machine = fold(compile_document(document), made, execution=execution)
-        check(machine)
-        assert machine.state.status == view.status
-        assert view.last_seq == len(made)
-        ends = Counter((fact.node, fact.index) for fact in made if isinstance(fact, codec.NodeSucceeded))
-        assert set(ends.values()) <= {1}
-        return made
-
-    def started(self, made: list[Fact]) -> Counter[str]:
-        """How often an attempt of each node was started, going by the facts."""
-        return Counter(fact.node for fact in made if isinstance(fact, codec.NodeStarted))
-
-    def orphans(self, made: list[Fact]) -> list[str]:
-        """Nodes with an attempt that was lost with its engine."""
-        failed = [fact for fact in made if isinstance(fact, codec.NodeFailed)]
-        assert {(fact.conclusion, fact.error.type) for fact in failed} <= {("error", "Orphaned")}
-        return [fact.node for fact in failed]
 
 
 @pytest.fixture
@@ -295,6 +81,21 @@ def soon() -> Callable[..., Awaitable[Any]]:
             return answer
 
     return ask
+
+
+@pytest.fixture
+def metric(site: Site) -> Callable[..., Awaitable[float]]:
+    """`await metric(orchestrator, "name_total", reason="x")`: the value of one series."""
+
+    async def read(orchestrator: Process, name: str, **labels: str) -> float:
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {site.token}"}) as client:
+            text = (await client.get(f"{orchestrator.url}/metrics")).text
+        families = prometheus_client.parser.text_string_to_metric_families(text)
+        samples = [sample for family in families for sample in family.samples]
+        (value,) = [sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)]
+        return value
+
+    return read
 
 
 @pytest.fixture

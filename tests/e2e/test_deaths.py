@@ -121,7 +121,9 @@ async def test_a_killed_orchestrator_finds_everything_again(
     assert again == started
     views = await all_of(client, started)
 
-    assert {(view.status, view.epoch) for view in views} == {("succeeded", 1)}
+    assert {view.status for view in views} == {"succeeded"}
+    # Those that engines had have another owner now, under another epoch; nothing else is new about them.
+    assert Counter(view.epoch for view in views) == {2: 8, 1: 4}
     for view in views:
         assert journals.orphans(await journals.of(client, view.id)) == []
     performed = site.performed()

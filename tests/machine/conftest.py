@@ -66,6 +66,7 @@ class World:
             self.shadow.state.apply(fact)
         assert self.shadow.state.snapshot() == self.machine.state.snapshot(), "fold differs from the live state"
         check(self.machine)
+        assert self.machine.state.runs == any(True for _ in self.machine.state.units(Phase.RUNNING))
         for command in step.commands:
             if isinstance(command, Abandon):
                 if not command.grace:  # else it may still end by itself

@@ -18,8 +18,10 @@ from msgspec import UNSET, Raw
 
 from dagengine.events import facts
 from dagengine.graph import Graph
+from dagengine.machine.commands import Run
 from dagengine.machine.operations import Cancel, Decide, EditInputs, Operation, Pause, Rerun, Signal, Skip, Unpause
 from dagengine.machine.phases import Phase
+from dagengine.machine.stimuli import ContactLost
 
 RUN_IF = ["all_succeeded"] * 8 + ["all_done", "any_succeeded", "any_failed", "none_failed", "always"]
 WAITS: list[dict[str, Any]] = [
@@ -77,6 +79,7 @@ def _node(name: str, lower: list[str], chance: random.Random) -> dict[str, Any]:
     if chance.random() < 0.4:
         args = {"a": "{{ inputs.a }}"} if chance.random() < 0.5 else {}
         node["executor"] = {"type": "python", "function": "f", "args": args}
+        node["on_partition"] = chance.choice(["cancel", "cancel", "continue"])
     if chance.random() < 0.2:
         node["pool"] = "db"
     if chance.random() < 0.1:
@@ -196,6 +199,47 @@ def dependencies_came_first(made: list[facts.Fact], graph: Graph) -> None:
                 ended -= {*fact.nodes, *fact.items}
 
 
+def keys_of_effects_follow_their_rules(it: Any) -> None:
+    """No attempt has a key that another one has, unless that one ended as `error`: then it has the very same."""
+    generation: dict[tuple[str, int], int] = {}
+    last: dict[tuple[str, int], tuple[int, str]] = {}
+    """The generation of the last attempt of each unit, and how it ended."""
+    for fact in it.facts:
+        unit = (getattr(fact, "node", ""), -1 if (index := getattr(fact, "index", None)) is None else index)
+        match fact:
+            case facts.NodeStarted():
+                before, end = last.get(unit, (-1, ""))
+                now = generation.get(unit, 0)
+                assert (now == before) is (end == "error"), f"{unit}: generation {now} after {before} ended as {end!r}"
+                last[unit] = (now, "")
+            case facts.NodeFailed() if unit in last:
+                last[unit] = (last[unit][0], fact.conclusion)
+                generation[unit] = generation.get(unit, 0) + (fact.conclusion == "fail")
+            case facts.RerunRequested():
+                again = {*fact.nodes, *fact.items}
+                units = {(node, index) for node in again for index in range(-1, 12)}
+                for unit in units | {unit for unit in last if unit[0] in again}:
+                    generation[unit] = generation.get(unit, 0) + 1
+                    last[unit] = (last.get(unit, (-1, ""))[0], "")
+    for (node, index), expected in generation.items():
+        position = it.graph.index[node]
+        if (node, index) in last and last[node, index][0] >= 0:
+            assert it.machine.state.generation_of(position, index) == expected
+
+
+def lose_contact(it: Any, chance: random.Random) -> None:
+    """The lease is over. Some attempts with effects wait still for their start to be committed."""
+    runs = [(run.node, run.index, run.attempt) for run in it.open if isinstance(run, Run)]
+    unbegun = frozenset(run for run in runs if chance.random() < 0.2)
+    made = it.handle(ContactLost(at=it.now, unbegun=unbegun)).facts
+    for node, index, attempt in (run for run in runs if run not in unbegun and not it.machine.ended):
+        runs_on = it.machine.state.phase_of(node, index) == Phase.RUNNING
+        assert not (runs_on and it.graph.nodes[node].cut_off and it.machine.state.attempt_of(node, index) == attempt)
+    for fact in made:
+        if isinstance(fact, facts.NodeFailed) and fact.error.type == "Orphaned":
+            assert it.graph.nodes[it.graph.index[fact.node]].cut_off
+
+
 @settings(max_examples=300)
 @given(
     size=st.integers(1, 25),
@@ -203,14 +247,17 @@ def dependencies_came_first(made: list[facts.Fact], graph: Graph) -> None:
     failing=st.sampled_from([0.0, 0.1, 0.5]),
     operating=st.sampled_from([0.0, 0.05, 0.3]),
     crashing=st.sampled_from([0.0, 0.02, 0.1]),
+    parting=st.sampled_from([0.0, 0.02, 0.2]),
 )
-@example(size=25, seed=1, failing=0.5, operating=0.3, crashing=0.1)
+@example(size=25, seed=1, failing=0.5, operating=0.3, crashing=0.1, parting=0.0)
+@example(size=25, seed=2, failing=0.1, operating=0.05, crashing=0.02, parting=0.2)
 def test_every_execution_ends_and_nothing_runs_without_a_reason(
     size: int,
     seed: int,
     failing: float,
     operating: float,
     crashing: float,
+    parting: float,
     graph: Callable[..., Graph],
     world: Callable[..., Any],
 ) -> None:
@@ -235,11 +282,14 @@ def test_every_execution_ends_and_nothing_runs_without_a_reason(
         if step < 400 and not it.machine.ended and chance.random() < operating / 10:
             it.give_up()
             it.operate(Rerun(nodes=chance.choice([(), (chance.choice(it.graph.nodes).id,)])), f"again-{step}")
+        if step < 400 and chance.random() < parting:
+            lose_contact(it, chance)
         if not it.machine.ended:
             go_on(it, chance)
     assert it.machine.ended, "the execution does not end"
     assert isinstance(it.facts[-1], (*facts.TERMINAL, facts.CommandRefused))
     nothing_began_twice_without_a_reason(it.facts)
+    keys_of_effects_follow_their_rules(it)
     dependencies_came_first(it.facts, it.graph)
     cited = [fact.command for fact in it.facts if isinstance(fact, facts.Operation) and fact.command]
     assert len(cited) == len(set(cited)), "a command was carried out twice"

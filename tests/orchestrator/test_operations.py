@@ -122,7 +122,7 @@ async def test_a_rejection_fails_the_node_and_a_retry_asks_again(orch: Orchestra
     for name in ("ada", "bob"):
         await orch.approve(order, "sign", author=name)
     view = await ended(orch, order)
-    assert (view.status, view.epoch) == ("succeeded", 2)
+    assert view.status == "succeeded"
     assert view.outputs == {"paid": {"amount": 1}, "limit": 1}
     nodes = {node.id: node for node in await orch.nodes(order)}
     assert [node.state for node in nodes.values()] == ["succeeded"] * 4
@@ -283,7 +283,7 @@ async def test_a_retry_whose_engine_is_gone_runs_at_another(opened: Any) -> None
     assert (await orch.why(view.id)).status == "queued"
     orch.register_engine("other", DAGEngine())
     assert isinstance(await answer(orch, receipt), codec.RerunRequested)
-    assert (await orch.execution(view.id)).engine == "other"
+    assert [engine.started for engine in await orch.engines() if engine.id == "other"] == [1]
     await orch.signal(view.id, "paid", {"amount": 3})
     for name in ("ada", "bob"):
         await until(orch, view.id, "NodeWaiting", node="sign")
@@ -304,7 +304,7 @@ async def test_a_retry_that_the_machine_refuses_changes_nothing(orch: Orchestrat
     item = InboxItem(
         id="r1", execution=view.id, kind="retry", payload=operations.encode(operation), created_at=view.created_at
     )
-    await orch._dispatcher.operate(item)
+    await orch._dispatcher.inboxes.operate(item)
     receipt = Receipt(execution=view.id, command="r1", kind="retry", after=view.last_seq)
     fact = await answer(orch, receipt)
     assert isinstance(fact, codec.CommandRefused)

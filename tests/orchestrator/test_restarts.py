@@ -35,7 +35,7 @@ async def test_what_was_unfinished_goes_on(url: str, latch: Any, kinds: Any) -> 
     async with Orchestrator(url) as orch:
         orch.register_engine("engine-1", DAGEngine(functions=workflow.functions))
         ended = await orch.wait(view.id)
-        assert (ended.status, ended.outputs, ended.epoch) == ("succeeded", {"after": "after"}, 2)
+        assert (ended.status, ended.outputs, ended.epoch) == ("succeeded", {"after": "after"}, 3)
         found = await orch.facts(view.id)
         document = Document.model_validate_json(bytes((await orch.workflow("latch")).document))
     assert latch.calls == ["before", "hold", "hold", "after"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import operator
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from dagengine import DAGEngine, Workflow
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, supervision
+from orchestrator.app import Options
 from orchestrator.cli import serving
-from orchestrator.errors import OrchestratorError, Unavailable
+from orchestrator.errors import OrchestratorError, StoreError, Unavailable
 from orchestrator.supervision import Supervisor
 
 
@@ -85,16 +88,29 @@ async def vanish() -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("part", "method", "work", "name"),
+    ("part", "work", "name"),
     [
-        ("_cron", "run", fail, "cron"),
-        ("_static", "watch", vanish, "static discovery"),
-        ("_local", "watch", vanish, "in-process discovery"),
+        ("_static.watch", vanish, "static discovery"),
+        ("_local.discovery.watch", vanish, "in-process discovery"),
+        ("_singletons.run", fail, "singletons"),
+        ("_registry.follow", lambda shared: fail(), "registry"),
+        ("_dispatcher._claims.run", fail, "fail"),
     ],
 )
-async def test_every_task_is_watched(monkeypatch: Any, part: str, method: str, work: Any, name: str) -> None:
+async def test_every_task_is_watched(monkeypatch: Any, part: str, work: Any, name: str) -> None:
     orch = Orchestrator()
-    monkeypatch.setattr(getattr(orch, part), method, work)
+    owner, _, method = part.rpartition(".")
+    monkeypatch.setattr(operator.attrgetter(owner)(orch), method, work)
+    async with orch:
+        async with asyncio.timeout(10):
+            await orch.broken()
+        assert orch.health() == [f"the task '{name}' has died; the log tells why"]
+
+
+@pytest.mark.parametrize("name", ["cron", "purge"])
+async def test_so_is_what_runs_on_the_leader_only(monkeypatch: Any, name: str) -> None:
+    orch = Orchestrator()
+    monkeypatch.setitem(orch._singletons._works, name, fail)
     async with orch:
         async with asyncio.timeout(10):
             await orch.broken()
@@ -121,3 +137,42 @@ async def test_an_orchestrator_that_closes_is_not_broken() -> None:
     async with orch:
         pass
     assert orch.health() == []
+
+
+async def test_a_database_that_is_away_makes_it_unready_but_not_ill(monkeypatch: Any, soon: Any) -> None:
+    """To start it anew would mend nothing; requests had better go to another replica, if that has one."""
+
+    async def away() -> None:
+        raise StoreError("the database is away")
+
+    async with Orchestrator(options=Options(replica_lease=0.3)) as orch:
+        orch.register_engine("engine-1", DAGEngine())
+        await soon(lambda: orch.readiness() == [])
+        monkeypatch.setattr(orch._store, "renew", away)
+        await soon(lambda: "longer than its lease" in "".join(orch.readiness()))
+        assert orch.health() == []
+        monkeypatch.undo()
+        await soon(lambda: orch.readiness() == [])
+
+
+async def test_what_is_begun_is_done_though_its_caller_gives_up_and_nobody_hears_of_its_error() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+        done.set()
+        raise OSError("nobody hears of it")
+
+    caller = asyncio.ensure_future(supervision.to_its_end(work()))
+    await begun.wait()
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    go_on.set()
+    await done.wait()
+    await asyncio.sleep(0)
+    del caller  # which holds on to what it waited for
+    gc.collect()
+    assert complaints == []

@@ -38,8 +38,10 @@ class Ticker:
         self.clock = clock
 
     async def settled(self) -> None:
-        """Whoever was woken is asleep again: the cron service, and the dispatcher that looks for lost engines."""
-        await self.clock.asleep(2)
+        """Whoever was woken is asleep again: cron and purge, the registry, and five tasks of the dispatcher."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await self.clock.asleep(8)
 
     async def until(self, at: int) -> None:
         """Let time pass up to `at`; whoever wakes does what there is to do."""

@@ -132,7 +132,8 @@ def test_memory_does_not_grow_with_the_number_of_scripts(arena: Any, job: Any, i
 
     def held() -> int:
         if isolation == "process":
-            (zygote,) = psutil.Process().children()
+            children = psutil.Process().children()
+            (zygote,) = (child for child in children if "lua.process.zygote" in " ".join(child.cmdline()))
             return max(worker.memory_info().rss for worker in zygote.children())
         return psutil.Process().memory_info().rss
 

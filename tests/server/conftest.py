@@ -43,6 +43,11 @@ class ScriptedRun:
         """What was asked of it, each with its command."""
         self.stopped = False
         self.only_waits = False
+        self.wake_at: int | None = None
+        self.contact: list[str] = []
+        """`lost` and `regained`, as it was told."""
+        self.rested: Callable[[], None] = lambda: None
+        """What it calls when it may only wait, and no commit tells."""
         self._made = journal.committed
         self._ended = False
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,6 +58,17 @@ class ScriptedRun:
 
     def resume(self, facts: Sequence[Fact]) -> None:
         self.history = facts
+
+    def on_rest(self, callback: Callable[[], None]) -> None:
+        self.rested = callback
+
+    def lose_contact(self) -> None:
+        if self.contact[-1:] != ["lost"]:
+            self.contact.append("lost")
+
+    def regain_contact(self) -> None:
+        if self.contact[-1:] == ["lost"]:
+            self.contact.append("regained")
 
     def operate(self, operation: Operation, *, command: str) -> None:
         self.asked.append((operation, command))
@@ -135,13 +151,15 @@ class Peer:
         self.hello = session_pb2.EngineHello()
         self.facts: list[tuple[str, int, int]] = []
         """(execution, epoch, position) of every fact that came, in order."""
+        self.made: list[Fact] = []
+        """The facts themselves."""
 
     async def _outgoing(self) -> AsyncIterator[session_pb2.OrchestratorMessage]:
         while (message := await self._queue.get()) is not None:
             yield message
 
-    async def open(self, token: bytes | None = None, *, name: str = "orch") -> Peer:
-        side = OrchestratorSide(token, orchestrator=name, incarnation="store")
+    async def open(self, token: bytes | None = None, *, name: str = "orch", incarnation: str = "store") -> Peer:
+        side = OrchestratorSide(token, orchestrator=name, incarnation=incarnation)
         self.send(hello=side.hello())
         challenge = await self.next()
         self.send(proof=side.answer(challenge.challenge))
@@ -170,8 +188,10 @@ class Peer:
             message = await anext(self.incoming)
         for batch in message.facts:
             for at, data in enumerate(batch.facts, start=batch.first_seq):
-                assert codec.decode(data).at == at
+                fact = codec.decode(data)
+                assert fact.at == at or not isinstance(fact, CancelRequested), "scripted facts tell their position"
                 self.facts.append((batch.execution, batch.epoch, at))
+                self.made.append(fact)
         return message
 
     async def until(self, wanted: Callable[[session_pb2.EngineMessage], object]) -> session_pb2.EngineMessage:
@@ -224,10 +244,10 @@ async def connect(host: Host) -> AsyncIterator[Callable[..., Any]]:
     """`await connect()` opens one more session with the host; all are cut in the end."""
     peers: list[Peer] = []
 
-    async def make(token: bytes | None = None, *, name: str = "orch", to: Host | None = None) -> Peer:
+    async def make(token: bytes | None = None, *, to: Host | None = None, **who: str) -> Peer:
         peer = Peer(to or host)
         peers.append(peer)
-        return await peer.open(token, name=name)
+        return await peer.open(token, **who)
 
     yield make
     for peer in peers:

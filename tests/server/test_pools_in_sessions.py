@@ -63,7 +63,7 @@ async def about_pools(peer: Any) -> session_pb2.EngineMessage:
 
 async def test_room_is_asked_for_granted_and_given_back(host: Host, connect: Any, attempts: Attempts) -> None:
     peer = await connect()
-    peer.send(shared_pools={"names": ["db"]})
+    peer.send(shared_pools={"names": ["db"], "term": 1})
     assert list((await about_pools(peer)).pool_report.holdings) == []
     attempts.ask(1, weight=2, priority=-3)
     [request] = (await about_pools(peer)).pool_requests
@@ -77,7 +77,7 @@ async def test_room_is_asked_for_granted_and_given_back(host: Host, connect: Any
 
 async def test_a_new_session_hears_what_is_held_and_what_waits(host: Host, connect: Any, attempts: Attempts) -> None:
     first = await connect()
-    first.send(shared_pools={"names": ["db"]})
+    first.send(shared_pools={"names": ["db"], "term": 1})
     await about_pools(first)
     for number in (1, 2, 3):
         attempts.ask(number)
@@ -88,7 +88,7 @@ async def test_a_new_session_hears_what_is_held_and_what_waits(host: Host, conne
     attempts.gate.release(attempts.ticket(1))
     attempts.ask(4)
     second = await connect()
-    second.send(shared_pools={"names": ["db"]})
+    second.send(shared_pools={"names": ["db"], "term": 1})
     message = await about_pools(second)
     assert [one.ticket for one in message.pool_report.holdings] == [requests[1].ticket]
     assert [one.ticket for one in message.pool_requests] == [requests[2].ticket, requests[2].ticket + 1]
@@ -96,11 +96,11 @@ async def test_a_new_session_hears_what_is_held_and_what_waits(host: Host, conne
 
 async def test_grants_of_a_session_that_was_replaced_mean_nothing(host: Host, connect: Any, attempts: Attempts) -> None:
     first, second = await connect(), await connect()
-    first.send(shared_pools={"names": ["db"]})
+    first.send(shared_pools={"names": ["db"], "term": 1})
     await about_pools(first)
     attempts.ask(1)
     [request] = (await about_pools(first)).pool_requests
-    second.send(shared_pools={"names": ["db"]})
+    second.send(shared_pools={"names": ["db"], "term": 1})
     [again] = (await about_pools(second)).pool_requests
     assert again.ticket == request.ticket
     first.send(pool_grants=[{"tickets": [request.ticket]}])
@@ -116,7 +116,7 @@ async def test_no_more_than_so_many_requests_are_out_at_a_time(
 ) -> None:
     monkeypatch.setattr(session_gate, "MOST_ASKED", 2)
     peer = await connect()
-    peer.send(shared_pools={"names": ["db"]})
+    peer.send(shared_pools={"names": ["db"], "term": 1})
     await about_pools(peer)
     for number in (1, 2, 3, 4):
         attempts.ask(number)
@@ -135,7 +135,7 @@ async def test_a_start_in_the_same_message_finds_its_pools(host: Host, connect: 
     engine.missing = lambda _document: engine.gate.missing(["db"])
     peer = await connect()
     start = {"execution": "x", "epoch": 1, "digest": DIGEST, "document": DOCUMENT, "inputs": b"{}", "priority": 7}
-    peer.send(shared_pools={"names": ["db"]}, starts=[start])
+    peer.send(shared_pools={"names": ["db"], "term": 1}, starts=[start])
     await about_pools(peer)
     assert list(engine.runs) == ["x"]
     assert engine.runs["x"].priority == 7
@@ -148,7 +148,66 @@ async def test_the_engines_own_pools_are_in_its_hello_and_its_reports(connect: A
     peer = await connect(to=host)
     assert [(pool.name, pool.size, pool.used) for pool in peer.hello.pools] == [("gpu", 2, 0)]
     engine.gate.ask(Request(ticket=Ticket("x", 0, 0, 1), pool="gpu"), lambda: None, lambda *_: None)
-    peer.send(shared_pools={})
+    peer.send(shared_pools={"term": 1})
     message = await peer.until(lambda message: message.HasField("load") and message.load.pools[0].used)
     assert (message.load.pools[0].used, message.load.pools[0].waiting) == (1, 0)
     host.close()
+
+
+async def test_followers_only_tell_which_pools_there_are(host: Host, connect: Any, attempts: Attempts) -> None:
+    follower, leader = await connect(name="follower"), await connect(name="leader")
+    follower.send(shared_pools={"names": ["db"]})
+    attempts.ask(1)
+    await heard(follower)
+    assert attempts.gate.missing(["db", "api"]) == ["api"]
+    leader.send(shared_pools={"names": ["db"], "term": 1})
+    message = await about_pools(leader)
+    assert message.HasField("pool_report")
+    [request] = message.pool_requests
+    follower.send(shared_pools={"names": ["db", "api"]}, pool_grants=[{"tickets": [request.ticket]}])
+    await heard(follower)
+    assert attempts.begun == []
+    assert attempts.gate.missing(["db", "api"]) == []
+    leader.send(pool_grants=[{"tickets": [request.ticket]}])
+    await attempts.until([1])
+
+
+async def test_a_follower_that_becomes_the_leader_speaks_of_pools_in_the_same_session(
+    host: Host, connect: Any, attempts: Attempts
+) -> None:
+    first, second = await connect(name="first"), await connect(name="second")
+    first.send(shared_pools={"names": ["db"], "term": 1})
+    second.send(shared_pools={"names": ["db"]})
+    await about_pools(first)
+    attempts.ask(1)
+    [request] = (await about_pools(first)).pool_requests
+    second.send(shared_pools={"names": ["db"], "term": 2})
+    assert [again.ticket for again in (await about_pools(second)).pool_requests] == [request.ticket]
+
+
+async def test_a_leader_that_was_replaced_is_heard_as_a_follower(host: Host, connect: Any, attempts: Attempts) -> None:
+    old, new = await connect(name="old"), await connect(name="new")
+    new.send(shared_pools={"names": ["db"], "term": 5})
+    await about_pools(new)
+    old.send(shared_pools={"names": ["db", "api"], "term": 4})
+    await heard(old)
+    attempts.ask(1)
+    [request] = (await about_pools(new)).pool_requests
+    old.send(pool_grants=[{"tickets": [request.ticket]}])
+    await heard(old)
+    assert attempts.begun == []
+
+
+async def test_terms_of_another_store_are_counted_apart(host: Host, connect: Any, attempts: Attempts) -> None:
+    """A store that was restored begins with an older term, and has another incarnation."""
+    before, after = await connect(), await connect(incarnation="restored")
+    before.send(shared_pools={"names": ["db"], "term": 5})
+    await about_pools(before)
+    after.send(shared_pools={"names": ["db"], "term": 2})
+    assert (await about_pools(after)).HasField("pool_report")
+
+
+async def heard(peer: Any) -> None:
+    """All that was sent in this session before was obeyed."""
+    peer.send(adopts=[session_pb2.Adopt(execution="nobody", epoch=1)])
+    await peer.refusal()

@@ -178,3 +178,23 @@ def test_limits_of_processes_are_refused_on_a_thread(monkeypatch: pytest.MonkeyP
 def test_lua_does_not_run_inline_in_a_server() -> None:
     with pytest.raises(SettingsError, match="flag for lua_isolation"):
         settings.load({"lua_isolation": "inline"})
+
+
+def test_buffers_are_set_in_mebibytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    budget = settings.load().budget()
+    assert budget.spool is not None
+    assert (budget.limit, budget.spool.limit) == (64 << 20, 1 << 30)
+    monkeypatch.setenv("ENGINE_BUFFER", "8")
+    monkeypatch.setenv("ENGINE_SPOOL", "32")
+    monkeypatch.setenv("ENGINE_SPOOL_DIR", str(tmp_path))
+    budget = settings.load().budget()
+    assert budget.spool is not None
+    assert (budget.limit, budget.spool.limit) == (8 << 20, 32 << 20)
+    monkeypatch.setenv("ENGINE_SPOOL", "0")
+    assert settings.load().budget().spool is None
+
+
+def test_a_directory_for_the_spool_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ENGINE_SPOOL_DIR", str(tmp_path / "gone"))
+    with pytest.raises(SettingsError, match=r"ENGINE_SPOOL_DIR: .*gone is no directory that this user may write to"):
+        settings.load()

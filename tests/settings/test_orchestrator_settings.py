@@ -78,6 +78,10 @@ class TestValues:
         monkeypatch.setenv("ALLOWED_HOSTS", "dag.example.org, *.example.com")
         assert settings.load().allowed_hosts == ("dag.example.org", "*.example.com")
 
+    @pytest.mark.parametrize("url", ["postgresql://me:secret@db:5433/x?sslmode=require", "postgres:///x"])
+    def test_postgresql_databases_are_taken(self, url: str) -> None:
+        assert settings.load({"database_url": url}).database_url == url
+
     @pytest.mark.parametrize("url", ["sqlite:///x.db", "sqlite:////var/lib/x.db", "sqlite://", "sqlite:///:memory:"])
     def test_sqlite_databases_are_taken(self, url: str) -> None:
         assert settings.load({"database_url": url}).database_url == url
@@ -161,7 +165,7 @@ class TestRefusals:
             ({"http_tls_key": "k.pem"}, "set both HTTP_TLS_CERT and HTTP_TLS_KEY, or neither"),
             ({"http_tls_client_ca": "ca.pem"}, "set HTTP_TLS_CERT and HTTP_TLS_KEY too"),
             ({"dagengine_token": TOKEN, "dagengine_token_file": "t"}, "both DAGENGINE_TOKEN and DAGENGINE_TOKEN_FILE"),
-            ({"database_url": f"postgresql://me:{TOKEN}@db/x"}, "postgresql databases are not supported"),
+            ({"database_url": f"mysql://me:{TOKEN}@db/x"}, "mysql databases are not supported"),
             ({"database_url": "x.db"}, "this is not supported: write sqlite:///path/to/file.db"),
             ({"load_balancer_type": "random"}, "'consistent-hash', 'round-robin' or 'least-loaded'"),
             ({"engines": 5}, "expected addresses: host:port"),
@@ -184,3 +188,20 @@ class TestRefusals:
 
     def test_a_file_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
         assert "No such file or directory" in _error(config=tmp_path / "missing.yaml")
+
+
+class TestRetention:
+    def test_nothing_is_deleted_unless_it_is_set(self) -> None:
+        loaded = settings.load()
+        assert (loaded.retention_ttl, loaded.retention_keep, loaded.retention_log_ttl) == (None, None, None)
+
+    def test_lengths_of_time_and_numbers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RETENTION_TTL", "30d")
+        monkeypatch.setenv("RETENTION_KEEP", "1000")
+        monkeypatch.setenv("RETENTION_LOG_TTL", "604800")
+        loaded = settings.load()
+        assert (loaded.retention_ttl, loaded.retention_keep, loaded.retention_log_ttl) == (2_592_000, 1_000, 604_800)
+
+    def test_what_would_delete_everything_is_refused(self) -> None:
+        for name in ("retention_ttl", "retention_keep", "retention_log_ttl"):
+            assert name in _error(**{name: 0})

@@ -21,9 +21,12 @@ from dagengine.spec.model import (
     Document,
     HTTPExecutor,
     HTTPTrigger,
+    KeptExecutions,
+    KeptLogs,
     LuaExecutor,
     Node,
     PythonExecutor,
+    Retention,
     Retry,
     RetryPolicy,
     Signal,
@@ -314,6 +317,7 @@ def _everything() -> Workflow:
         failure_policy="fail_fast",
         concurrency=Concurrency(key="{{ inputs.tenant }}/x", max=2, on_conflict="replace"),
         priority=-5,
+        retention=Retention(executions=KeptExecutions(ttl="30d", keep=1_000), logs=KeptLogs(ttl="7d")),
         env={"MODE": "test"},
         secrets=["token", "password"],
         http=HTTPTrigger(path="/trigger/everything", method="PUT"),
@@ -397,6 +401,7 @@ def _programs(workflow: Workflow) -> None:
         secrets={"TOKEN": "token"},
         stdin="{{ nodes['per-day'] }}",
         output="1kB",
+        on_partition="continue",
     )
     program = workflow.shell("program", ["docker", "inspect", "--format", "{{ .State }}"], stdin={"a": [1]})
     executor = PythonExecutor(

@@ -362,3 +362,12 @@ spec:
 def test_code_with_brackets_inside_of_braces_is_noticed(code: str) -> None:
     with pytest.raises(SpecError, match=r"in quotes, or write them as a block with \|"):
         document.read(f"spec: {{nodes: [{{id: a, executor: {{type: lua, code: {code}}}}}]}}\n")
+
+
+def test_keeping_everything_is_not_the_same_as_saying_nothing_about_it() -> None:
+    said = _minimal()
+    said["spec"]["retention"] = {"executions": {}}
+    kept, silent = document.from_dict(said), document.from_dict(_minimal())
+    assert kept.to_dict()["spec"]["retention"] == {"executions": {}}
+    assert "retention" not in silent.to_dict()["spec"]
+    assert document.from_canonical(kept.canonical).spec.retention == kept.spec.retention != silent.spec.retention

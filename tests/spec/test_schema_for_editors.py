@@ -37,6 +37,7 @@ MISSHAPEN = [
     "other-api-version.yaml",
     "pools-and-rates.yaml",
     "reserved-configuration.yaml",
+    "retention.yaml",
     "retries-out-of-bounds.yaml",
     "run-if.yaml",
     "secrets-is-a-mapping.yaml",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import errors
-from orchestrator.store.base import VersionRecord
+from orchestrator.store.base import NewExecution, VersionRecord
 from orchestrator.store.lock import ProcessLock
 from orchestrator.store.sqlite import SQLiteStore
 
@@ -256,3 +256,43 @@ async def test_a_store_in_memory_is_gone_when_closed() -> None:
     assert await store.versions() == []
     assert await store.incarnation() != first
     await store.close()
+
+
+async def test_there_is_nobody_to_hear_of(tmp_path: Path) -> None:
+    store = SQLiteStore(url(tmp_path / "s.db"))
+    await store.open()
+    heard: list[str] = []
+    store.listen(heard.append)
+    await store.join("r1", name="one", lease=1)
+    await store.record_occurrence("cron:w", 1)
+    await store.leave()
+    await store.close()
+    assert heard == []
+
+
+async def test_whoever_opens_the_file_knows_that_the_one_before_is_gone(tmp_path: Path) -> None:
+    for number in (1, 2):
+        store = SQLiteStore(url(tmp_path / "s.db"))
+        await store.open()
+        assert [replica.id for replica in await store.replicas()] == ["r1"][: number - 1]
+        membership = await store.join(f"r{number}", name="one", lease=3_600_000_000)
+        assert (membership.term, membership.others) == (number, 0)
+        assert [replica.id for replica in await store.replicas()] == [f"r{number}"]
+        claimed = await store.claim(now=0, limit=5, keyed=True)
+        assert [record.id for record in claimed] == ["e1"][: number - 1]
+        if number == 1:
+            await store.add_version(
+                VersionRecord(
+                    workflow="w",
+                    version="1.0.0",
+                    digest="d",
+                    document=b"{}",
+                    labels={},
+                    name="",
+                    description="",
+                    registered_at=1,
+                )
+            )
+            new = NewExecution(id="e1", workflow="w", version="1.0.0", digest="d", inputs=b"{}", created_at=1, seed=1)
+            await store.create_execution(new)
+        await store.close()  # without leaving

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2_grpc
+from structlog.testing import capture_logs
 
 from dagengine.errors import SettingsError
 from orchestrator.transport.grpc_link import TLS, GrpcTransport
@@ -29,6 +30,21 @@ async def test_a_closed_port_cannot_be_reached(ledger: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     assert await reason_of(address, ledger) == f"cannot reach {address}: Connection refused"
+
+
+async def test_it_is_told_once_however_often_it_is_tried(ledger: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    link = GrpcTransport(Identity(orchestrator="o", incarnation="i")).link(address, ledger)
+    with capture_logs() as told:
+        running = asyncio.create_task(link.run())
+        await ledger.until(lambda: len(ledger.reasons) >= 3)
+        await link.close()
+        await running
+    reason = f"cannot reach {address}: Connection refused"
+    assert [(line["event"], line["address"], line["reason"]) for line in told] == [
+        ("engine_not_reached", address, reason)
+    ]
 
 
 async def test_a_name_that_leads_nowhere_cannot_be_reached(ledger: Any) -> None:

@@ -134,3 +134,53 @@ async def test_a_command_that_is_too_large_is_refused_and_nothing_of_its_message
     with pytest.raises(TransportError, match="a message of"):
         outbox.put(OrchestratorMessage(starts=[{"execution": "e1"}, {"inputs": b"x" * limits.MAX_MESSAGE_BYTES}]))
     assert [len(message.starts) for message in await drain(outbox)] == [0]
+
+
+async def test_a_lease_leaves_with_the_next_message_whatever_is_queued() -> None:
+    outbox = Outbox()
+    for number in range(3):
+        large = OrchestratorMessage()
+        large.histories.add(execution=f"e{number}", epoch=1, first_seq=1, facts=[b"x" * limits.BATCH_BYTES])
+        outbox.put(large)
+    outbox.put(OrchestratorMessage(lease={"beat": 7, "milliseconds": 30_000}))
+    outbox.put(OrchestratorMessage(lease={"beat": 8, "milliseconds": 30_000}))
+    first, *rest = await drain(outbox)
+    assert (first.lease.beat, len(first.histories)) == (8, 1)
+    assert not any(message.HasField("lease") for message in rest)
+
+
+async def test_merged_acknowledgements_tell_the_last_position() -> None:
+    outbox = Outbox()
+    for number, position in enumerate([4, 9, 0], start=1):
+        outbox.put(OrchestratorMessage(acks=[{"execution": "e", "epoch": 1, "seq": number}], position=position))
+    [message] = await drain(outbox)
+    assert ([ack.seq for ack in message.acks], message.position) == ([1, 2, 3, 0], 9)
+
+
+async def test_whoever_sends_much_waits_for_it_to_leave() -> None:
+    outbox = Outbox()
+    await outbox.room()
+    for _ in range(9):
+        outbox.put(_history(4 << 20))
+    waiting = asyncio.ensure_future(outbox.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await outbox.next()
+    await outbox.next()
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_nobody_waits_for_a_session_that_is_over() -> None:
+    outbox = Outbox()
+    for _ in range(9):
+        outbox.put(_history(4 << 20))
+    waiting = asyncio.ensure_future(outbox.room())
+    await asyncio.sleep(0)
+    outbox.close()
+    await asyncio.wait_for(waiting, 5)
+
+
+def _history(size: int) -> OrchestratorMessage:
+    message = OrchestratorMessage()
+    message.histories.add(execution="e", epoch=1, first_seq=1, facts=[bytes(size)])
+    return message

@@ -96,12 +96,12 @@ def test_a_proof_before_the_challenge_is_refused() -> None:
 def test_another_version_of_the_protocol_is_refused_with_both_versions_named() -> None:
     hello = orchestrator().hello()
     hello.protocol = 7
-    with pytest.raises(ProtocolMismatch, match=r"the orchestrator speaks version 7 .* this side version 1"):
+    with pytest.raises(ProtocolMismatch, match=r"the orchestrator speaks version 7 .* this side version 2"):
         EngineSide(TOKEN).challenge(hello)
     other = orchestrator()
     challenge = EngineSide(TOKEN).challenge(other.hello())
     challenge.protocol = 9
-    with pytest.raises(ProtocolMismatch, match=r"the engine speaks version 9 .* this side version 1"):
+    with pytest.raises(ProtocolMismatch, match=r"the engine speaks version 9 .* this side version 2"):
         other.answer(challenge)
 
 

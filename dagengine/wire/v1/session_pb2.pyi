@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OrchestratorMessage(_message.Message):
-    __slots__ = ("hello", "proof", "drops", "adopts", "histories", "starts", "deliveries", "acks", "resends", "shared_pools", "pool_grants", "result_answers")
+    __slots__ = ("hello", "proof", "drops", "adopts", "histories", "starts", "deliveries", "acks", "resends", "shared_pools", "pool_grants", "result_answers", "lease", "position")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     DROPS_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,8 @@ class OrchestratorMessage(_message.Message):
     SHARED_POOLS_FIELD_NUMBER: _ClassVar[int]
     POOL_GRANTS_FIELD_NUMBER: _ClassVar[int]
     RESULT_ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     hello: OrchestratorHello
     proof: OrchestratorProof
     drops: _containers.RepeatedCompositeFieldContainer[Drop]
@@ -32,10 +34,12 @@ class OrchestratorMessage(_message.Message):
     shared_pools: SharedPools
     pool_grants: _containers.RepeatedCompositeFieldContainer[PoolGrant]
     result_answers: _containers.RepeatedCompositeFieldContainer[ResultAnswer]
-    def __init__(self, hello: _Optional[_Union[OrchestratorHello, _Mapping]] = ..., proof: _Optional[_Union[OrchestratorProof, _Mapping]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., adopts: _Optional[_Iterable[_Union[Adopt, _Mapping]]] = ..., histories: _Optional[_Iterable[_Union[History, _Mapping]]] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., resends: _Optional[_Iterable[_Union[Resend, _Mapping]]] = ..., shared_pools: _Optional[_Union[SharedPools, _Mapping]] = ..., pool_grants: _Optional[_Iterable[_Union[PoolGrant, _Mapping]]] = ..., result_answers: _Optional[_Iterable[_Union[ResultAnswer, _Mapping]]] = ...) -> None: ...
+    lease: Lease
+    position: int
+    def __init__(self, hello: _Optional[_Union[OrchestratorHello, _Mapping]] = ..., proof: _Optional[_Union[OrchestratorProof, _Mapping]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., adopts: _Optional[_Iterable[_Union[Adopt, _Mapping]]] = ..., histories: _Optional[_Iterable[_Union[History, _Mapping]]] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., resends: _Optional[_Iterable[_Union[Resend, _Mapping]]] = ..., shared_pools: _Optional[_Union[SharedPools, _Mapping]] = ..., pool_grants: _Optional[_Iterable[_Union[PoolGrant, _Mapping]]] = ..., result_answers: _Optional[_Iterable[_Union[ResultAnswer, _Mapping]]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
 class EngineMessage(_message.Message):
-    __slots__ = ("challenge", "hello", "logs", "facts", "refusals", "load", "pool_report", "pool_releases", "pool_requests", "result_lookups")
+    __slots__ = ("challenge", "hello", "logs", "facts", "refusals", "load", "pool_report", "pool_releases", "pool_requests", "result_lookups", "parks")
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +50,7 @@ class EngineMessage(_message.Message):
     POOL_RELEASES_FIELD_NUMBER: _ClassVar[int]
     POOL_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     RESULT_LOOKUPS_FIELD_NUMBER: _ClassVar[int]
+    PARKS_FIELD_NUMBER: _ClassVar[int]
     challenge: EngineChallenge
     hello: EngineHello
     logs: _containers.RepeatedCompositeFieldContainer[LogBatch]
@@ -56,7 +61,8 @@ class EngineMessage(_message.Message):
     pool_releases: _containers.RepeatedCompositeFieldContainer[PoolRelease]
     pool_requests: _containers.RepeatedCompositeFieldContainer[PoolRequest]
     result_lookups: _containers.RepeatedCompositeFieldContainer[ResultLookup]
-    def __init__(self, challenge: _Optional[_Union[EngineChallenge, _Mapping]] = ..., hello: _Optional[_Union[EngineHello, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogBatch, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[FactBatch, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., pool_report: _Optional[_Union[PoolReport, _Mapping]] = ..., pool_releases: _Optional[_Iterable[_Union[PoolRelease, _Mapping]]] = ..., pool_requests: _Optional[_Iterable[_Union[PoolRequest, _Mapping]]] = ..., result_lookups: _Optional[_Iterable[_Union[ResultLookup, _Mapping]]] = ...) -> None: ...
+    parks: _containers.RepeatedCompositeFieldContainer[Park]
+    def __init__(self, challenge: _Optional[_Union[EngineChallenge, _Mapping]] = ..., hello: _Optional[_Union[EngineHello, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[LogBatch, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[FactBatch, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., pool_report: _Optional[_Union[PoolReport, _Mapping]] = ..., pool_releases: _Optional[_Iterable[_Union[PoolRelease, _Mapping]]] = ..., pool_requests: _Optional[_Iterable[_Union[PoolRequest, _Mapping]]] = ..., result_lookups: _Optional[_Iterable[_Union[ResultLookup, _Mapping]]] = ..., parks: _Optional[_Iterable[_Union[Park, _Mapping]]] = ...) -> None: ...
 
 class OrchestratorHello(_message.Message):
     __slots__ = ("protocol", "orchestrator", "incarnation", "nonce")
@@ -87,7 +93,7 @@ class OrchestratorProof(_message.Message):
     def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
 
 class EngineHello(_message.Message):
-    __slots__ = ("engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "held", "pools")
+    __slots__ = ("engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "held", "pools", "acknowledged_position")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +110,7 @@ class EngineHello(_message.Message):
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     POOLS_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_POSITION_FIELD_NUMBER: _ClassVar[int]
     engine: str
     incarnation: str
     version: str
@@ -113,17 +120,20 @@ class EngineHello(_message.Message):
     draining: bool
     held: _containers.RepeatedCompositeFieldContainer[Held]
     pools: _containers.RepeatedCompositeFieldContainer[Pool]
-    def __init__(self, engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ...) -> None: ...
+    acknowledged_position: int
+    def __init__(self, engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., acknowledged_position: _Optional[int] = ...) -> None: ...
 
 class Held(_message.Message):
-    __slots__ = ("execution", "epoch", "last_seq")
+    __slots__ = ("execution", "epoch", "last_seq", "acknowledged")
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     execution: str
     epoch: int
     last_seq: int
-    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., last_seq: _Optional[int] = ...) -> None: ...
+    acknowledged: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., last_seq: _Optional[int] = ..., acknowledged: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("execution", "epoch", "digest", "document", "inputs", "seed", "history", "priority")
@@ -158,14 +168,16 @@ class History(_message.Message):
     def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., first_seq: _Optional[int] = ..., facts: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Adopt(_message.Message):
-    __slots__ = ("execution", "epoch", "committed_seq")
+    __slots__ = ("execution", "epoch", "committed_seq", "dispatch_epoch")
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    DISPATCH_EPOCH_FIELD_NUMBER: _ClassVar[int]
     execution: str
     epoch: int
     committed_seq: int
-    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., committed_seq: _Optional[int] = ...) -> None: ...
+    dispatch_epoch: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., committed_seq: _Optional[int] = ..., dispatch_epoch: _Optional[int] = ...) -> None: ...
 
 class Drop(_message.Message):
     __slots__ = ("execution", "epoch")
@@ -260,18 +272,40 @@ class Refusal(_message.Message):
     def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[Refusal.Reason, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("running", "capacity", "draining", "unacknowledged", "pools")
+    __slots__ = ("running", "capacity", "draining", "unacknowledged", "pools", "beat")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     UNACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     POOLS_FIELD_NUMBER: _ClassVar[int]
+    BEAT_FIELD_NUMBER: _ClassVar[int]
     running: int
     capacity: int
     draining: bool
     unacknowledged: int
     pools: _containers.RepeatedCompositeFieldContainer[Pool]
-    def __init__(self, running: _Optional[int] = ..., capacity: _Optional[int] = ..., draining: bool = ..., unacknowledged: _Optional[int] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ...) -> None: ...
+    beat: int
+    def __init__(self, running: _Optional[int] = ..., capacity: _Optional[int] = ..., draining: bool = ..., unacknowledged: _Optional[int] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., beat: _Optional[int] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ("beat", "milliseconds")
+    BEAT_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    beat: int
+    milliseconds: int
+    def __init__(self, beat: _Optional[int] = ..., milliseconds: _Optional[int] = ...) -> None: ...
+
+class Park(_message.Message):
+    __slots__ = ("execution", "epoch", "last_seq", "wake_at")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    WAKE_AT_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    epoch: int
+    last_seq: int
+    wake_at: int
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., last_seq: _Optional[int] = ..., wake_at: _Optional[int] = ...) -> None: ...
 
 class Pool(_message.Message):
     __slots__ = ("name", "size", "used", "waiting")
@@ -286,10 +320,12 @@ class Pool(_message.Message):
     def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., used: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
 
 class SharedPools(_message.Message):
-    __slots__ = ("names",)
+    __slots__ = ("names", "term")
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+    term: int
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., term: _Optional[int] = ...) -> None: ...
 
 class PoolReport(_message.Message):
     __slots__ = ("holdings",)

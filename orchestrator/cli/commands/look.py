@@ -9,7 +9,17 @@ import typer
 from orchestrator.cli import options as given
 from orchestrator.cli.access import Access, takes_access
 
-__all__ = ["describe_execution", "describe_workflow", "engines", "executions", "logs", "pools", "watch", "workflows"]
+__all__ = [
+    "describe_execution",
+    "describe_workflow",
+    "engines",
+    "executions",
+    "logs",
+    "pools",
+    "replicas",
+    "watch",
+    "workflows",
+]
 
 Reference = Annotated[
     str, typer.Argument(metavar="ID[@RANGE]", help="A workflow: hello, hello@1.2.0, hello@^1 or hello@latest.")
@@ -117,6 +127,26 @@ def pools(
     from orchestrator.cli import connection, lists
 
     lists.pools(connection.client(access), pool, output)
+
+
+@takes_access
+def replicas(
+    output: given.Output = given.Format.TABLE,
+    *,
+    access: Access,
+) -> None:
+    """List replicas: the orchestrators that share one database.
+
+    Any of them takes any request. One leads: cron triggers, pools over the whole system and concurrency keys are its
+    business. When one is not heard of until its lease is over, the others take over what it had.
+
+    \b
+    Examples:
+      dagctl get replicas
+    """
+    from orchestrator.cli import connection, lists
+
+    lists.replicas(connection.client(access), output)
 
 
 @takes_access

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
-from orchestrator.store import base
+from orchestrator.store import base, opening
 from orchestrator.store.sqlite import SQLiteStore
 
 
-@pytest.fixture(scope="module", params=["sqlite-file", "sqlite-memory"])
+@pytest.fixture(scope="module", params=["sqlite-file", "sqlite-memory", "postgres"])
 def new_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], base.Store]:
     """Makes empty stores, not yet open."""
     if request.param == "sqlite-memory":
         return SQLiteStore
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        return lambda: opening.make(server.emptied())
     directory = tmp_path_factory.mktemp("stores")
     numbers = itertools.count()
     return lambda: SQLiteStore(f"sqlite:///{directory}/{next(numbers)}.db")
@@ -28,6 +33,17 @@ async def store(new_store: Callable[[], base.Store]) -> AsyncIterator[base.Store
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def shared_stores(postgres_server: Any) -> AsyncIterator[tuple[base.Store, base.Store]]:
+    """Two open stores over one empty database; PostgreSQL is the adapter that lets several processes in."""
+    url = postgres_server.emptied()
+    one, two = opening.make(url), opening.make(url)
+    await asyncio.gather(one.open(), two.open())
+    yield one, two
+    await one.close()
+    await two.close()
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +83,8 @@ def new_execution() -> Callable[..., base.NewExecution]:
         occurrence: str | None = None,
         priority: int = 0,
         concurrency_key: str | None = None,
+        most: int | None = None,
+        owned: bool = True,
     ) -> base.NewExecution:
         return base.NewExecution(
             id=id,
@@ -81,6 +99,8 @@ def new_execution() -> Callable[..., base.NewExecution]:
             occurrence=occurrence,
             priority=priority,
             concurrency_key=concurrency_key,
+            most=most,
+            owned=owned,
         )
 
     return make
@@ -92,6 +112,18 @@ async def dispatched(
 ) -> base.Store:
     """A store with execution `e1`, dispatched to `engine-1` under epoch 1."""
     await store.add_version(version())
+    await store.create_execution(new_execution())
+    await store.dispatch(["e1"], "engine-1")
+    return store
+
+
+@pytest.fixture
+async def joined(
+    store: base.Store, version: Callable[..., base.VersionRecord], new_execution: Callable[..., base.NewExecution]
+) -> base.Store:
+    """A store that replica `r1` has joined, with its execution `e1`, dispatched to `engine-1` under epoch 1."""
+    await store.add_version(version())
+    await store.join("r1", name="one", lease=60_000_000)
     await store.create_execution(new_execution())
     await store.dispatch(["e1"], "engine-1")
     return store

@@ -290,3 +290,27 @@ def test_whatever_arrives_the_journal_is_what_the_model_says(
     new_store: Callable[[], Store], version: Version, new_execution: New, steps: list[object]
 ) -> None:
     asyncio.run(play(new_store(), steps, version(), [new_execution("e1"), new_execution("e2")]))
+
+
+async def test_an_end_that_was_in_the_store_before_is_told_with_the_record(dispatched: Store) -> None:
+    """Its first answer may be lost: whoever sends it again has to know what became of it."""
+    end = Batch(execution="e1", epoch=1, first_seq=1, facts=[b'{"at":1}'], terminal=Terminal(status="failed", at=2))
+    (first,) = await dispatched.append([end])
+    assert first.record is None
+    (again,) = await dispatched.append([end])
+    assert (again.outcome, again.new_from) == ("committed", 0)
+    assert again.record == await dispatched.execution("e1")
+    assert again.record is not None
+    assert again.record.status == "failed"
+
+
+async def test_an_end_that_comes_twice_at_once_is_told_with_the_record_where_it_is_new(dispatched: Store) -> None:
+    """A session that was made anew sends again what waits to be committed; the first one must tell of the retry."""
+    await dispatched.add_inbox(InboxItem(id="r1", execution="e1", kind="retry", payload=b"{}", created_at=1))
+    end = Batch(execution="e1", epoch=1, first_seq=1, facts=[b'{"at":1}'], terminal=Terminal(status="failed", at=2))
+    first, again = await dispatched.append([end, end])
+    assert (first.new_from, again.new_from) == (1, 0)
+    record = await dispatched.execution("e1")
+    assert record is not None
+    assert record.status == "queued"
+    assert first.record == record

@@ -65,6 +65,7 @@ async def test_an_execution_is_queued_with_everything_that_was_given(store: Stor
         created_at=100,
         started_at=None,
         finished_at=None,
+        wake_at=0,
     )
 
 

@@ -44,6 +44,7 @@ async def test_cheap_attempts_behind_a_long_one_are_done_by_somebody_else(start,
         assert crowd.by_index()[5].error.type == "Cancelled"
 
 
+@pytest.mark.alone
 async def test_cheap_attempts_are_handed_over_by_the_hundred(executor, job, crowd, monkeypatch) -> None:
     crowd.submit(executor, [job("return 1", index=i) for i in range(100)])
     await crowd.wait(100)

@@ -39,7 +39,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Handed(NamedTuple):
-    """An attempt that a worker was handed: its number there, its expected cost (µs), when it could begin (ns)."""
+    """An attempt that a worker was handed: its number there, its expected cost (µs), when it could begin (ns).
+
+    `after` is the number of the attempt that must succeed first, 0 without one. When that has succeeded and is told of,
+    this one is an attempt like any other.
+    """
 
     number: int
     job: base.Job
@@ -47,6 +51,7 @@ class Handed(NamedTuple):
     code: Code
     cost: float
     at: int
+    after: int = 0
 
 
 class Desk:
@@ -70,6 +75,8 @@ class Desk:
         """What all of that is expected to cost, in microseconds."""
         self.since = 0
         """When the last attempt ended (monotonic, ns), or when the one that is next had not begun yet."""
+        self.promised = 0
+        """The number of the last attempt that was said to be under way ahead of its time."""
         self.lines = 0
         """How many lines of the running attempt's log have come."""
         self.log_error: Exception | None = None

@@ -26,10 +26,9 @@ from dagengine.executors.lua import runtime
 from dagengine.executors.lua.performer import Key, key_of, outcome_of
 from dagengine.executors.lua.process import deaths, pool
 from dagengine.executors.lua.process.desk import LONG, Desk, Handed, Report, Verdict
-from dagengine.executors.lua.process.messages import BEGUN, LOG, READY, RESULT, Options
-from dagengine.executors.lua.process.orders import Codes, Draft
+from dagengine.executors.lua.process.handing import MOST_HANDED, Ended, Handing
+from dagengine.executors.lua.process.messages import BEGUN, LOG, READY, RESULT, VOID, Options
 from dagengine.executors.lua.turns import Done, Turns, Waiting
-from dagengine.spec import model
 
 __all__ = ["DEFAULT_CPU", "LuaProcesses"]
 
@@ -42,14 +41,6 @@ _ENOUGH: Final = 1_000.0
 _PLENTY: Final = 4_000.0
 """The same when all workers are busy."""
 
-_FIRST_HANDED: Final = 16
-"""Attempts that one with nothing to do is handed first: it performs them while the rest is made ready for it."""
-
-_MOST_HANDED: Final = 256
-_MOST_BYTES: Final = 1 << 20
-
-Ended = tuple[base.Job, Done, base.Outcome]
-
 _error = msgspec.json.Decoder(ErrorInfo).decode
 
 
@@ -61,6 +52,8 @@ class LuaProcesses:
     processor time that one attempt may use (0: no limit). `clock` gives scripts their time and log lines theirs. Raises
     ValueError for a number that makes no sense, RuntimeError where there is no `fork`.
     """
+
+    runs_ahead: Final = True
 
     def __init__(
         self,
@@ -81,7 +74,7 @@ class LuaProcesses:
         self._log = log
         self._clock = clock
         self._pool = pool.Pool(self._options, size, self)
-        self._codes = Codes()
+        self._handing = Handing(clock=clock, max_memory=max_memory)
         self._waiting = Turns()
         self._cancelled: set[Key] = set()
         self._pumping = False
@@ -163,39 +156,15 @@ class LuaProcesses:
                 continue
             if not desk.handed:
                 idle += 1
-            elif desk.load >= _ENOUGH or len(desk.handed) >= _MOST_HANDED or desk.congested or desk.long(now):
+            elif desk.load >= _ENOUGH or len(desk.handed) >= MOST_HANDED or desk.congested or desk.long(now):
                 continue
             if best is None or desk.load < best.load:
                 best = desk
         return best, idle > 1
 
     def _hand_over(self, desk: Desk, budget: float) -> None:
-        waiting, handed = self._waiting, desk.handed
-        max_memory = self._options.max_memory
-        now = time.monotonic_ns()
-        draft = Draft(desk.stock, clock=self._clock, max_memory=max_memory, at=now)
-        broken: list[Ended] = []
-        most = _MOST_HANDED if handed else _FIRST_HANDED
-        while waiting and desk.load < budget and len(handed) < most and draft.size < _MOST_BYTES:
-            job, done = waiting.pop()
-            spec = job.spec
-            if not isinstance(spec, model.LuaExecutor):
-                broken.append((job, done, deaths.internal(f"not a Lua node: its executor is {type(spec).__name__}")))
-                continue
-            code = self._codes.of(spec.code)
-            try:
-                number = draft.add(code, job, spec)
-            except MemoryError:
-                message = runtime.stopped("MemoryLimit", max_memory=max_memory)
-                broken.append((job, done, outcome_of(ErrorInfo(type="MemoryLimit", message=message), 0)))
-                continue
-            except Exception as exc:
-                broken.append((job, done, deaths.internal(f"a value in scope cannot be converted: {exc}")))
-                continue
-            handed.append(Handed(number, job, done, code, code.cost, now))
-            desk.load += code.cost
-        if draft.handed.orders:
-            desk.send(draft.handed)
+        broken = self._handing.fill(desk, self._waiting, budget)
+        if desk.handed:
             self._watch(desk)
         if broken:
             self._deliver(broken)
@@ -212,13 +181,19 @@ class LuaProcesses:
             if len(desk.handed) > 1 and desk.verdict is None and desk.load - desk.handed[0].cost >= _ENOUGH
         ]
         if idle:
-            self._put_back([handed for desk in laden for handed in desk.take_back()])
+            for desk in laden:
+                self._put_back(desk, desk.take_back())
         elif laden:
             workers.grow(len(laden))  # once they are there, they are idle
 
-    def _put_back(self, handed: Sequence[Handed]) -> None:
-        if handed:
-            self._waiting.add_first([(each.job, each.done) for each in handed])
+    def _put_back(self, desk: Desk, handed: Sequence[Handed]) -> None:
+        """Have what was taken from a worker wait again; not what was only ahead of its time, which nobody knows of."""
+        if not handed:
+            return
+        unfinished = {each.number for each in (*handed, *desk.handed)}
+        known = [(each.job, each.done) for each in handed if each.after not in unfinished]
+        if known:
+            self._waiting.add_first(known)
             self._pump_soon()
 
     # --- what comes back ---
@@ -234,6 +209,8 @@ class LuaProcesses:
     def _take(self, desk: Desk, reports: Sequence[Report]) -> None:
         """Take reports in, give the worker more to do, and only then tell of them: that may take a while."""
         ended: list[Ended] = []
+        void: list[Handed] = []
+        sane = True
         try:
             for kind, number, body, elapsed, at in reports:
                 if kind == READY:
@@ -245,22 +222,29 @@ class LuaProcesses:
                     self._write(desk, body)
                 elif kind == BEGUN:
                     desk.begun(number, at)
+                elif kind == VOID:
+                    void += self._void(desk)
                 else:
                     ended.append(self._finished(desk, body if kind == RESULT else _error(body), elapsed, at))
         except (LookupError, ValueError):  # nothing that `worker` says: there is somebody else in it
-            self._kill(desk, "Killed")
+            sane = False
         if ended:
             if not desk.proven:
                 self._pool.proved(desk)
             if desk.handed and desk.verdict is None:
                 self._watch(desk)
-            self._pump()
+            if sane:
+                self._pump()
             self._deliver(ended)
-            if self._waiting:
-                self._pump()  # a chain of nodes need not wait for the loop's next turn
+        # What may begin, or end, only because something before it has ended, comes after that was told.
+        self._put_back(desk, void)
+        if not sane:
+            self._kill(desk, "Killed")
+        elif ended and self._waiting:
+            self._pump()  # a chain of nodes need not wait for the loop's next turn
 
     def _finished(self, desk: Desk, result: bytes | ErrorInfo, elapsed: int, at: int) -> Ended:
-        _, job, done, code, cost, _ = desk.handed.popleft()
+        number, job, done, code, cost, _, _ = desk.handed.popleft()
         code.learn(elapsed)
         desk.load = desk.load - cost if desk.handed else 0.0
         desk.since = min(at, time.monotonic_ns())
@@ -268,7 +252,18 @@ class LuaProcesses:
         if desk.log_error is not None:
             exc, desk.log_error = desk.log_error, None
             return job, done, deaths.internal(f"the Lua executor failed: {type(exc).__name__}: {exc}", elapsed)
+        if isinstance(result, bytes) and desk.handed and desk.handed[0].after == number:
+            desk.promised = desk.handed[0].number
+            return job, done, base.Outcome(conclusion="success", result=result, elapsed=elapsed, ahead=True)
         return job, done, outcome_of(result, elapsed)
+
+    def _void(self, desk: Desk) -> list[Handed]:
+        """What was ahead of its time and is not performed there; told only if it was promised: then it begins anew."""
+        void = desk.handed.popleft()
+        if not void.after:
+            raise ValueError(void.number)
+        desk.load = desk.load - void.cost if desk.handed else 0.0
+        return [void] if desk.promised == void.number else []
 
     def _write(self, desk: Desk, body: bytes) -> None:
         job = desk.handed[0].job
@@ -322,7 +317,7 @@ class LuaProcesses:
                 if desk.overdue:
                     self._kill(desk, "Timeout")
             if desk.verdict is None and len(desk.handed) > 1 and desk.long(time.monotonic_ns()):
-                self._put_back(desk.take_back())
+                self._put_back(desk, desk.take_back())
         for desk in desks.values():
             if desk.handed and desk.verdict is None:
                 self._watch(desk)
@@ -333,7 +328,7 @@ class LuaProcesses:
         # What it has not begun is taken from it first: it must not begin the next one before it dies.
         unbegun = desk.condemn()
         self._pool.kill(desk)
-        self._put_back(unbegun)
+        self._put_back(desk, unbegun)
         self._lose(desk, None)
 
     def _lose(self, desk: Desk, status: int | None) -> None:
@@ -342,7 +337,7 @@ class LuaProcesses:
             return
         victim, *others = desk.handed
         desk.handed.clear()
-        self._put_back(others)  # there are none: what it has not begun was taken from it
+        self._put_back(desk, others)  # there are none: what it has not begun was taken from it
         elapsed = (time.monotonic_ns() - max(desk.since, victim.at)) // 1_000
         error = deaths.cause(status, verdict=desk.verdict, timeout=victim.job.timeout, cpu=self._options.cpu)
         self._pool.proved(desk)
@@ -367,7 +362,7 @@ class LuaProcesses:
         # That hands over what waits. From here on nothing is handed over until what is unwanted is out of the way.
         for desk in self._pool.desks.values():
             if desk.verdict is None and any(unwanted(each.job) for each in desk.handed):
-                self._put_back(desk.take_back(all=True))
+                self._put_back(desk, desk.take_back(all=True))
                 if desk.handed and unwanted(desk.handed[0].job):
                     self._kill(desk, "Cancelled")
         removed = self._waiting.remove(unwanted, {key[0] for key in cancelled})
@@ -379,7 +374,7 @@ class LuaProcesses:
         """See `pool.Owner`."""
         if desk.verdict is None:
             self._take(desk, desk.read_all())
-            self._put_back(desk.condemn())
+            self._put_back(desk, desk.condemn())
             self._lose(desk, status)
         desk.close()
         if not desk.proven:

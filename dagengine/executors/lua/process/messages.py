@@ -45,6 +45,7 @@ __all__ = [
     "RESULT",
     "STILLBORN",
     "TOKEN",
+    "VOID",
 ]
 
 Packed = bytes | int | None
@@ -70,7 +71,11 @@ class Extra(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Order(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One attempt, by a number of its own. `code` is what the worker has the code under; `now` is in microseconds."""
+    """One attempt, by a number of its own. `code` is what the worker has the code under; `now` is in microseconds.
+
+    With `after` it is performed only if the attempt of that number, earlier in the same hand-off, has succeeded. A
+    negative number in `nodes` stands for the result of such an attempt.
+    """
 
     number: int
     code: int
@@ -82,6 +87,7 @@ class Order(msgspec.Struct, frozen=True, gc=False, array_like=True):
     seed: int = 0
     now: int = 0
     extra: Extra | None = None
+    after: int = 0
 
 
 class HandOff(msgspec.Struct, gc=False, array_like=True):
@@ -109,9 +115,10 @@ REPORT: Final = struct.Struct("<BIIQQ")
 """Before the body of a report: kind, number of the attempt, length of the body, microseconds that the attempt took, and
 when it ended (monotonic, ns)."""
 
-READY, RESULT, ERROR, LOG, BEGUN = range(5)
+READY, RESULT, ERROR, LOG, BEGUN, VOID = range(6)
 """Kinds of reports. The body of a result is JSON, of an error `ErrorInfo` as JSON, of a log line its level's digit
-and text. `BEGUN` tells of an attempt that began late, in the place of when it ended."""
+and text. `BEGUN` tells of an attempt that began late, in the place of when it ended, `VOID` of one
+that was not performed, because the one that it comes after has not succeeded."""
 
 REQUEST: Final = struct.Struct("<BI")
 """To the zygote: kind, number of the worker."""

@@ -5,7 +5,9 @@ Used by `executor`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -31,7 +33,11 @@ _VALUE_BYTES: Final = 8 << 20
 _FALLING: Final = 0.5
 _RISING: Final = 0.2
 _OUTLIER: Final = 3.0
-_ORDERS: Final = 1 << 32
+_LAST_ORDER: Final = (1 << 32) - 1
+
+_SPEAKS: Final = re.compile(r"\b(?:print|log)\b")
+
+_NONE_MADE: Final[Mapping[str, int]] = MappingProxyType({})
 
 _json = msgspec.json.Encoder().encode
 
@@ -39,12 +45,15 @@ _json = msgspec.json.Encoder().encode
 class Code:
     """A piece of code: what it reads, and what an attempt at it has cost lately, in microseconds."""
 
-    __slots__ = ("cost", "rare", "reads", "text")
+    __slots__ = ("ahead", "cost", "rare", "reads", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.reads: Reads = reads([text])
         self.rare = self.reads.key or self.reads.execution or self.reads.modules
+        needs = self.reads
+        self.ahead = not (needs.time or needs.nodes is None or _SPEAKS.search(text))
+        """Whether it may be performed before its start is known: nobody sees that it was, and it sees no difference."""
         self.cost = UNKNOWN_COST
 
     def learn(self, elapsed: int) -> None:
@@ -103,9 +112,18 @@ class Draft:
         self.size = 0
         self.handed = HandOff([], {}, {}, stock.codes.rotate(), stock.values.rotate(), at)
 
-    def add(self, code: Code, job: base.Job, spec: LuaExecutor) -> int:
+    def add(
+        self,
+        code: Code,
+        job: base.Job,
+        spec: LuaExecutor,
+        *,
+        after: int = 0,
+        made: Mapping[str, int] = _NONE_MADE,
+    ) -> int:
         """Append the order for `job`, whose `spec` has the code `code`: its number.
 
+        `after` is that of the order that must have succeeded, `made` those of nodes whose results will be there then.
         Raises ValueError or TypeError when its scope cannot be sent, MemoryError when no script could hold it.
         """
         self._read = 0
@@ -113,29 +131,39 @@ class Draft:
         known = stock.codes.get(code.text)
         if known is None:
             known = self._new_code(code.text)
-        number = (stock.last_order + 1) % _ORDERS
+        number = stock.last_order % _LAST_ORDER + 1  # 0 is that of none
         extra = self._extra(needs, job, spec) if code.rare or spec.memory or spec.output else None
         if needs.nothing:
-            order = Order(number, known) if extra is None else Order(number, known, extra=extra)
+            order = Order(number, known, extra=extra, after=after)
         else:
-            order = self._order(number, known, needs, job, extra)
+            order = self._order(number, known, needs, job, extra, after, made)
         self.handed.orders.append(order)
         stock.last_order = number
         return number
 
-    def _order(self, number: int, code: int, needs: Reads, job: base.Job, extra: Extra | None) -> Order:
+    def _order(
+        self,
+        number: int,
+        code: int,
+        needs: Reads,
+        job: base.Job,
+        extra: Extra | None,
+        after: int,
+        made: Mapping[str, int],
+    ) -> Order:
         scope = job.scope
         return Order(
             number,
             code,
             self._packed(scope.inputs) if needs.inputs else None,
-            self._nodes(needs.nodes, scope.nodes),
+            self._nodes(needs.nodes, scope.nodes, made),
             self._packed(_json(scope.env)) if needs.env else None,
             self._packed(scope.item) if needs.item and scope.item is not None else None,
             scope.index,
             job.seed if needs.randomness else 0,
             self._clock.now() if needs.time else 0,
             extra,
+            after,
         )
 
     def _extra(self, needs: Reads, job: base.Job, spec: LuaExecutor) -> Extra:
@@ -154,15 +182,18 @@ class Draft:
             self._modules, self._modules_encoded = modules, _json(modules)
         return self._modules_encoded
 
-    def _nodes(self, ids: tuple[str, ...] | None, results: base.Results) -> dict[str, bytes | int] | None:
+    def _nodes(
+        self, ids: tuple[str, ...] | None, results: base.Results, made: Mapping[str, int]
+    ) -> dict[str, bytes | int] | None:
         if ids is None:
             return {id: self._packed(value) for id, value in results.items()}
         if not ids:
             return None
-        found = {}
+        found: dict[str, bytes | int] = {}
         for id in ids:
-            value = results.get(id)
-            if value is not None:
+            if id in made:
+                found[id] = -made[id]
+            elif (value := results.get(id)) is not None:
                 found[id] = self._packed(value)
         return found
 

@@ -27,6 +27,7 @@ from dagengine.executors.lua.process.messages import (
     REPORT,
     RESULT,
     TOKEN,
+    VOID,
     Extra,
     HandOff,
     Options,
@@ -38,6 +39,9 @@ __all__ = ["NO_SCOPE", "Worker"]
 _READ: Final = 64 << 10
 """Bytes that are read at once: as much as can be had without asking the system for memory each time."""
 _CPU_GRANTED_EVERY: Final = 500_000_000
+
+_KEPT: Final = 1 << 18
+"""Bytes of the largest result that is kept for the attempts that follow in a chain. There may be 64 of them."""
 
 _LATE: Final = 1_000_000
 """Nanoseconds after which the engine is told that an attempt has begun later than it must think."""
@@ -61,6 +65,8 @@ class Worker:
         self._orders: deque[Order] = deque()
         self._codes: dict[int, str] = {}
         self._values: dict[int, bytes] = {}
+        self._results: dict[int, bytes] = {}
+        """Of those attempts of the chain that is performed which have succeeded, by number."""
         self._objects: dict[int, dict[str, str]] = {}
         """Values that were needed decoded."""
         self._received = bytearray()
@@ -144,6 +150,11 @@ class Worker:
     def _perform(self, order: Order) -> None:
         self._performed = order.number
         started = time.monotonic_ns()
+        if not order.after:
+            self._results.clear()
+        elif order.after not in self._results:
+            self._report(VOID, order.number, b"", 0, started)
+            return
         if started - self._due > _LATE:
             self._report(BEGUN, order.number, b"", 0, started)
         if self._options.cpu and started - self._granted > _CPU_GRANTED_EVERY:
@@ -162,6 +173,8 @@ class Worker:
             result = ErrorInfo(type="InternalError", message=f"the Lua worker failed: {type(exc).__name__}: {exc}")
         ended = self._due = time.monotonic_ns()
         if type(result) is bytes:
+            if self._orders and self._orders[0].after == order.number and len(result) <= _KEPT:
+                self._results[order.number] = result
             self._report(RESULT, order.number, result, (ended - started) // 1_000, ended)
         else:
             self._report(ERROR, order.number, _encode(result), (ended - started) // 1_000, ended)
@@ -199,7 +212,7 @@ class Worker:
             version="",
             digest="",
             inputs=self._value(order.inputs) or b"null",
-            nodes={id: self._values[at] if isinstance(at, int) else at for id, at in (order.nodes or {}).items()},
+            nodes={id: self._result(at) if isinstance(at, int) else at for id, at in (order.nodes or {}).items()},
             env=self._object(order.env),
             item=self._value(order.item),
             index=order.index,
@@ -207,6 +220,9 @@ class Worker:
             modules=self._object(extra.modules),
             conclusion=self._value(extra.execution),
         )
+
+    def _result(self, at: int) -> bytes:
+        return self._values[at] if at > 0 else self._results[-at]
 
     def _value(self, packed: bytes | int | None) -> bytes | None:
         return self._values[packed] if isinstance(packed, int) else packed
