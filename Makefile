@@ -42,7 +42,7 @@ dev: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
-	@$(BIN)/python -m pytest -m alone
+	@$(BIN)/python -m pytest -m alone tests/sandbox tests/executors
 
 test-sim: $(VENV)/.ready-dev
 	@$(BIN)/python tests/simulation/run.py --seeds $(or $(SEEDS),0:10000) --jobs 2

@@ -133,6 +133,12 @@ def _files() -> Iterator[str]:
             yield target
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was collected stays until the end: looking through it again and again would slow down what is measured."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def belongings(request: pytest.FixtureRequest) -> None:
     """What there is before a test; `pytest_runtest_teardown` compares when everything of the test has been torn down.
