@@ -6,10 +6,9 @@ readline, where Python has it; elsewhere lines are read as they are, without pro
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +18,12 @@ from dagengine import errors
 from dagengine.clock import SystemClock
 from dagengine.events.facts import ErrorInfo
 from dagengine.executors import base
-from dagengine.executors.lua.console import Console
+from dagengine.executors.lua.console import Console, Entered
 from dagengine.spec import text
 from dagengine.spec.source import FatalError
 from orchestrator.cli import failures
 from orchestrator.cli import inputs as typed
+from orchestrator.cli.terminal import Terminal
 
 __all__ = ["run"]
 
@@ -51,11 +51,15 @@ def run(pairs: Sequence[str], inputs_file: str | None, nodes_file: str | None) -
     Raises InputError for inputs and files that cannot be used.
     """
     scope = _scope(typed.gather(pairs, inputs_file, {}), _nodes(nodes_file) if nodes_file is not None else {})
-    interactive = sys.stdin.isatty()
-    session = _Session(scope, _line_editor() if interactive else _plain_line)
-    if interactive:
+    session = _Session(scope)
+    if not sys.stdin.isatty():
+        session.talk(_Pipe())
+        return failures.FAILURE if session.failed else 0
+    with Terminal(session.stop) as terminal:
         sys.stderr.write(_WELCOME)
-    return session.talk(interactive=interactive)
+        session.talk(terminal)
+        sys.stderr.write("\n")
+    return 0
 
 
 def _scope(inputs: Mapping[str, Any], nodes: Mapping[str, Any]) -> base.Scope:
@@ -89,75 +93,78 @@ def _nodes(name: str) -> dict[str, Any]:
     return dict(source.value)
 
 
-def _line_editor() -> Callable[[str], str]:
-    """Reads a line from a terminal. `input` edits with readline once that is imported."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  # imported for its effect on `input`
-    return input
+class _Pipe:
+    """Lines as they come, without prompts. Ctrl-C ends the process, as it does with any other that reads a pipe."""
 
+    def read(self, _prompt: str) -> str:
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.removesuffix("\n")
 
-def _plain_line(_prompt: str) -> str:
-    line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line.removesuffix("\n")
+    def interrupted(self) -> bool:
+        return False
 
 
 class _Session:
-    """What was entered and is not complete yet, and the sandbox. `read(prompt)` raises EOFError at the end."""
+    """What was entered and is not complete yet, and the sandbox. `failed` says whether anything has."""
 
-    def __init__(self, scope: base.Scope, read: Callable[[str], str]) -> None:
+    def __init__(self, scope: base.Scope) -> None:
+        self.failed = False
         self._scope = scope
-        self._read = read
         self._console = self._new_console()
         self._pending: list[str] = []
-        self._failed = False
+        self._entering: object = None
 
-    def talk(self, *, interactive: bool) -> int:
-        """Go on until there is nothing more to read: the exit code."""
+    def stop(self) -> None:
+        """Stop the script that runs, if one does. Safe at any moment, in a signal's handler, too."""
+        self._console.cancel(self._entering)
+
+    def talk(self, lines: Terminal | _Pipe) -> None:
+        """Go on until there is nothing more to read."""
         while True:
             try:
-                line = self._read(_MORE if self._pending else _PROMPT)
+                line = lines.read(_MORE if self._pending else _PROMPT)
             except EOFError:
                 break
-            except KeyboardInterrupt:
-                if not interactive:
-                    raise
+            if line is None:
                 sys.stderr.write("\n")
                 self._pending.clear()
-                continue
-            if not self._pending and line.strip().startswith(":"):
+            elif not self._pending and line.strip().startswith(":"):
                 if not self._command(line.strip()):
                     break
-                continue
-            self._pending.append(line)
-            self._enter(ended=False)
+            else:
+                self._pending.append(line)
+                self._enter(lines, ended=False)
         if self._pending:
-            self._enter(ended=True)
-        if interactive:
-            sys.stderr.write("\n")
-            return 0
-        return failures.FAILURE if self._failed else 0
+            self._enter(lines, ended=True)
 
-    def _enter(self, *, ended: bool) -> None:
+    def _enter(self, lines: Terminal | _Pipe, *, ended: bool) -> None:
         code = "\n".join(self._pending)
         if not code.strip():
             self._pending.clear()
             return
-        try:
-            entered = self._console.enter(code)
-        except KeyboardInterrupt:
-            self._pending.clear()
-            self._complain("interrupted")
-            return
-        if entered.unfinished and not ended:
+        entered = self._entered(code, lines)
+        if entered is not None and entered.unfinished and not ended:
             return
         self._pending.clear()
-        if entered.error is not None:
+        if entered is None:
+            self._complain("interrupted")
+        elif entered.error is not None:
             self._complain(_told(entered.error))
         elif entered.text:
             sys.stdout.write(f"{entered.text}\n")
             sys.stdout.flush()
+
+    def _entered(self, code: str, lines: Terminal | _Pipe) -> Entered | None:
+        """What comes of `code`; None when a Ctrl-C came before anything did."""
+        self._entering = object()
+        # A Ctrl-C that came before that was made is seen here; a later one cancels what is entered.
+        if lines.interrupted():
+            return None
+        entered = self._console.enter(code, token=self._entering)
+        cut_off = entered.unfinished or (entered.error is not None and entered.error.type == "Cancelled")
+        return None if lines.interrupted() and cut_off else entered
 
     def _command(self, line: str) -> bool:
         """Whether the session goes on."""
@@ -177,7 +184,7 @@ class _Session:
         return Console(self._scope, clock=SystemClock(), lines=_log)
 
     def _complain(self, message: str) -> None:
-        self._failed = True
+        self.failed = True
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
 

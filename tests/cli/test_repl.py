@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pty
+import random
 import select
 import signal
 import subprocess
@@ -103,6 +106,19 @@ def test_results_that_cannot_be_used_are_told(
     assert message in answer.err.replace(str(path), "results.json")
 
 
+def test_without_a_terminal_ctrl_c_ends_it(command: Callable[..., list[str]]) -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command("repl"), stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT) as running:
+        assert running.stdin is not None
+        assert running.stderr is not None
+        running.stdin.write("print('running') while true do end\n1 + 1\n")
+        running.stdin.flush()
+        assert running.stderr.readline() == "running\n"
+        running.send_signal(signal.SIGINT)
+        assert running.communicate(timeout=30) == ("", "")
+    assert running.returncode == 130
+
+
 class Terminal:
     """A `dagctl repl` at a terminal."""
 
@@ -117,11 +133,7 @@ class Terminal:
 
     def expect(self, text: str) -> str:
         """What is shown, up to and with `text`."""
-        deadline = time.monotonic() + 30
-        while text not in self._seen:
-            ready, _, _ = select.select([self._ours], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"no {text!r} in {self._seen!r}"
-            self._seen += os.read(self._ours, 65536).decode()
+        assert self.answers(text, within=30), f"no {text!r} in {self._seen!r}"
         before, _, self._seen = self._seen.partition(text)
         return before + text
 
@@ -131,17 +143,41 @@ class Terminal:
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)
 
-    def interrupt_until(self, text: str) -> None:
-        """Interrupt until that is shown. One that comes between a prompt and the reading behind it is seen at the next.
-
-        Nothing tells from outside when that moment is over.
-        """
+    def answers(self, text: str, *, within: float) -> bool:
+        """Whether that is shown in so many seconds."""
+        deadline = time.monotonic() + within
         while text not in self._seen:
+            ready, _, _ = select.select([self._ours], [], [], max(0, deadline - time.monotonic()))
+            if not ready:
+                return False
+            self._seen += os.read(self._ours, 65536).decode()
+        return True
+
+    def watch(self, seconds: float) -> None:
+        """Take in what is shown for so long."""
+        assert not self.answers("\0", within=seconds)
+
+    def revive(self, name: str) -> None:
+        """Interrupt until it answers again: before that, it may not have got to what was typed already."""
+        for within in (0.5, 1, 2, 4, 8, 16):
             self.interrupt()
-            ready, _, _ = select.select([self._ours], [], [], 1)
-            if ready:
-                self._seen += os.read(self._ours, 65536).decode()
-        self.expect(text)
+            self.watch(0.2)
+            self.type(f"\n'{name}' .. '!'\n")
+            if self.answers(f'"{name}!"\r\n> ', within=within):
+                self.expect(f'"{name}!"\r\n> ')
+                return
+        pytest.fail(f"the session does not answer any more: {self._seen[-1000:]!r}")
+
+    def interrupt_while_it_ends(self, pauses: Iterator[float]) -> int:
+        """Leave, and interrupt until it is gone: the exit code."""
+        for pause in itertools.islice(pauses, 3_000):
+            self.type(":quit\n")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(pause)
+            self.interrupt()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._process.wait(pause)
+        pytest.fail(f"the session does not end: {self._seen[-1000:]!r}")
 
     def ended(self) -> int:
         return self._process.wait(30)
@@ -185,9 +221,59 @@ def test_at_a_terminal_code_goes_on_over_lines(terminal: Terminal) -> None:
     terminal.expect("> ")
     terminal.type("unfinished = {\n")
     terminal.expect(">> ")
-    terminal.interrupt_until("\n> ")
+    terminal.interrupt()
+    terminal.expect("\n> ")
     terminal.type("unfinished == nil\n")
     terminal.expect("true")
     terminal.expect("> ")
     terminal.type(":quit\n")
     assert terminal.ended() == 0
+
+
+def test_every_ctrl_c_at_a_prompt_gives_a_new_one(terminal: Terminal) -> None:
+    """As soon as the prompt is there, whether or not reading has got as far as to wait for what is typed."""
+    terminal.expect("> ")
+    for _ in range(100):
+        terminal.interrupt()
+        terminal.expect("\n> ")
+    terminal.type("1 + 1\n")
+    terminal.expect("\n2\r\n> ")
+
+
+TYPED = (
+    "print('out') while true do pcall(function() while true do end end) end\n",
+    "while true do print('again') end\n",
+    "lines = {} for i = 1, 2000 do lines[i] = 'a line' end return table.unpack(lines)\n",
+    "unfinished = {\n",
+    "error('boom')\n",
+    "not finished",
+    ":reset\n",
+    ":help\n",
+    "1 + 1\n",
+    "\n",
+    "",
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_ctrl_c_ends_a_session_whenever_it_comes(terminal: Terminal, seed: int) -> None:
+    chance = random.Random(seed)
+    terminal.expect("> ")
+    for turn in range(60):
+        terminal.watch(chance.choice((0, 0.02)))
+        terminal.type(chance.choice(TYPED))
+        terminal.watch(chance.choice((0, 0.002, 0.02)))
+        for _ in range(chance.randrange(1, 9)):
+            terminal.watch(chance.choice((0, 0.001, 0.01)) * chance.random())
+            terminal.interrupt()
+        # What is typed right after a Ctrl-C may go with it, as at any terminal.
+        if turn % 10 == 9:
+            terminal.revive(f"turn {turn}")
+    terminal.type(":quit\n")
+    assert terminal.ended() == 0
+
+
+def test_no_ctrl_c_spoils_the_end_of_a_session(terminal: Terminal) -> None:
+    chance = random.Random(1)
+    terminal.expect("> ")
+    assert terminal.interrupt_while_it_ends(chance.uniform(0, 0.02) for _ in itertools.count()) == 0

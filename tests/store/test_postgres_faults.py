@@ -90,11 +90,12 @@ class Progress:
 
     def __init__(self) -> None:
         self.last = {f"e{number}": 0 for number in range(WRITERS)}
+        self.over = False
         self._moved = asyncio.Event()
 
     async def append(self, store: PostgresStore, execution: str) -> None:
-        """Append until it is cancelled, again what was refused: an engine would send it again, too."""
-        while True:
+        """Append until it is over, again what was refused: an engine would send it again, too."""
+        while not self.over:
             try:
                 (answer,) = await store.append([batch(execution, self.last[execution] + 1)])
             except errors.StoreError:
@@ -120,9 +121,8 @@ async def test_a_server_that_is_killed_and_started_loses_nothing(store: Postgres
         await progress.by(15)
         await asyncio.to_thread(server.restart)
     await progress.by(15)
-    for writer in writers:
-        writer.cancel()
-    await asyncio.wait(writers)
+    progress.over = True  # not cancelled: what the store was given it would write all the same, while it is read here
+    await asyncio.gather(*writers)
     positions = []
     for execution, last in progress.last.items():
         facts = await store.facts(execution)
@@ -182,7 +182,7 @@ async def test_a_commit_that_is_cut_leaves_open_whether_it_was(store: PostgresSt
     connection.commit = cut  # type: ignore[method-assign] # the server dies at the worst moment
     with pytest.raises(errors.StoreError, match="whether it was is not known"):
         await store.append([batch("e0", 1)])
-    connection.commit = commit  # type: ignore[method-assign]
+    connection.commit = commit  # type: ignore[method-assign] # and is back
     (answer,) = await store.append([batch("e0", 1)])
     assert (answer.outcome, answer.last_seq) == ("committed", 3)
 

@@ -64,7 +64,7 @@ def boot(state: Any, tick: Tick, host: Host, *, max_output: int, watched: bool) 
             b"re": load("re", guard, functions),
         }
     )
-    library = load("library", values, guard, json, limits, extras)
+    library = load("library", values, guard, json, load("metatables", values), limits, extras)
     return Entries(*load("sandbox", values, guard, library, functions, max_output).values())
 
 

@@ -1,7 +1,7 @@
 """A sandbox to type at: what is entered shares its globals, an expression shows its value. `dagctl repl` is its user.
 
-It is the sandbox of Lua nodes, with its limits on memory and output, but without a deadline: Ctrl-C stops what runs and
-keeps what was there before.
+It is the sandbox of Lua nodes, with its limits on memory and output, but without a deadline: what runs can be
+cancelled, which keeps what was there before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Entered(NamedTuple):
 
 
 class Console:
-    """Used by one thread. `lines` takes what scripts log, while they run."""
+    """Used by one thread, but for `cancel`. `lines` takes what scripts log, while they run."""
 
     def __init__(
         self,
@@ -44,8 +44,15 @@ class Console:
         self._lines = lines
         self._lua = runtime.Runtime(max_memory=max_memory, max_output=max_output)
 
-    def enter(self, code: str) -> Entered:
-        """Evaluate an expression, or run a chunk. KeyboardInterrupt stops it, is raised again, and harms nothing."""
+    def cancel(self, token: object) -> None:
+        """Stop what was entered with `token`, if it is what runs. Safe from any thread and in a signal's handler."""
+        self._lua.cancel(token)
+
+    def enter(self, code: str, *, token: object = None) -> Entered:
+        """Evaluate an expression, or run a chunk; the error of one that `cancel` has stopped is `Cancelled`.
+
+        What `lines` raises stops it, too, and is raised again: what was there before is kept.
+        """
         chunk = self._lua.console(f"return {code}")
         if isinstance(chunk, ErrorInfo):
             chunk = self._lua.console(code)
@@ -55,7 +62,8 @@ class Console:
             return Entered(error=chunk)
         chunk = chunk._replace(code=code)  # errors show what was entered
         try:
-            result = self._lua.run(chunk, self._scope, seed=_SEED, now=self._clock.now(), lines=self._lines)
+            now = self._clock.now()
+            result = self._lua.run(chunk, self._scope, seed=_SEED, now=now, lines=self._lines, token=token)
         finally:
             if self._lua.broken:
                 self._lua.revive()

@@ -29,7 +29,7 @@ local tick, used, watched, limit = ...
 
 local clock, sethook, getinfo = os.clock, debug.sethook, debug.getinfo
 local error, type, find, gsub, select = error, type, string.find, string.gsub, select
-local pcall, setmetatable, rawget = pcall, setmetatable, rawget
+local pcall, setmetatable = pcall, setmetatable
 local create, resume, running, status, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.status, coroutine.yield
 local close, yieldable = coroutine.close, coroutine.isyieldable
 local collect = collectgarbage
@@ -259,12 +259,6 @@ function guard.xpcall(f, handler, ...)
   return handled(handler, pcall(f, ...))
 end
 ours[guard.xpcall] = true
-
--- `__gc` runs at any time, in anybody's attempt, unwatched by hooks.
-function guard.setmetatable(t, meta)
-  if type(meta) == "table" and rawget(meta, "__gc") ~= nil then error("__gc is not available", 2) end
-  return setmetatable(t, meta)
-end
 
 ---------------------------------------------------------------------------------------------------------------------
 

@@ -1,15 +1,15 @@
 -- The libraries that scripts see: Lua's own, made deterministic (time, randomness and addresses come from the attempt)
 -- and safe to share (read-only, and nothing that reaches files, processes, code loading or the host).
 
-local values, guard, json, limits, extras = ...
+local values, guard, json, metatables, limits, extras = ...
 
-local getmetatable, debug_setmetatable = debug.getmetatable, debug.setmetatable
-local type, next, pairs, select, error, rawget, rawset, rawlen, rawequal =
-  type, next, pairs, select, error, rawget, rawset, rawlen, rawequal
+local getmetatable = debug.getmetatable
+local type, next, pairs, select, error = type, next, pairs, select, error
+local rawget, rawlen, rawequal = rawget, rawlen, rawequal
 local tonumber, tostring, setmetatable = tonumber, tostring, setmetatable
 local find, sub, concat, format = string.find, string.sub, table.concat, string.format
 local date, randomseed, integer_type, tointeger = os.date, math.randomseed, math.type, math.tointeger
-local behind, ARRAY = values.behind, values.ARRAY
+local behind = values.behind
 
 local attempt = {time = 0, seed = 0}
 local library = {attempt = attempt}
@@ -257,11 +257,7 @@ local expression = {
   _VERSION = _VERSION,
   assert = assert, error = error, ipairs = ipairs, next = through, pairs = each, rawequal = rawequal,
   select = select, tonumber = number_of, tostring = shown, type = type, pcall = guard.pcall, xpcall = guard.xpcall,
-  getmetatable = _G.getmetatable,
-  setmetatable = function(t, meta)
-    if getmetatable(t) == ARRAY then debug_setmetatable(t, nil) end
-    return guard.setmetatable(t, meta)
-  end,
+  getmetatable = metatables.getmetatable, setmetatable = metatables.setmetatable, rawset = metatables.rawset,
   rawget = function(t, key)
     local real = behind(t)
     return rawget(real or t, key)
@@ -269,10 +265,6 @@ local expression = {
   rawlen = function(t)
     local real = behind(t)
     return rawlen(real or t)
-  end,
-  rawset = function(t, key, value)
-    if behind(t) then error(values.describe_write(t, key), 2) end
-    return rawset(t, key, value)
   end,
   json = json_library,
   base64 = locked("base64", extras.base64),

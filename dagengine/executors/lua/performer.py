@@ -112,18 +112,7 @@ class _Lines:
         if job is None:
             return
         self._count += 1
-        self._sink(
-            base.LogLine(
-                execution=job.scope.execution,
-                node=job.node,
-                index=job.index,
-                attempt=job.attempt,
-                line=self._count,
-                at=self._clock.now(),
-                level=level,
-                text=text,
-            )
-        )
+        self._sink(job.printed(text, line=self._count, at=self._clock.now(), level=level))
 
 
 def outcome_of(result: bytes | ErrorInfo, elapsed: int) -> base.Outcome:

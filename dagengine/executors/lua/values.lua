@@ -36,6 +36,7 @@ values.find_problem = nil
 local function refuse_write(proxy, key)
   error(values.describe_write(proxy, key), 2)
 end
+values.refuse_write = refuse_write
 
 local function length(proxy)
   return rawlen(getmetatable(proxy).__index)

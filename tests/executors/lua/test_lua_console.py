@@ -80,16 +80,36 @@ def test_errors_show_what_was_entered(console):
     assert (error.message, error.line) == ("boom", 1)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "print('go') while true do end",
-        "print('go') while true do pcall(function() while true do end end) end",
-        "print('go') local f = coroutine.wrap(function() while true do end end) f()",
-        "print('go') table.sort({3, 2, 1}, function() while true do end end)",
-    ],
+ENDLESS = (
+    "print('go') while true do end",
+    "print('go') while true do pcall(function() while true do end end) end",
+    "print('go') local f = coroutine.wrap(function() while true do end end) f()",
+    "print('go') table.sort({3, 2, 1}, function() while true do end end)",
 )
-def test_an_interrupt_stops_what_runs_and_no_script_can_catch_it(scope, code):
+
+
+@pytest.mark.parametrize("code", ENDLESS)
+def test_what_is_cancelled_stops_and_no_script_can_catch_it(scope, code):
+    token = object()
+    console = Console(scope(), clock=SystemClock(), lines=lambda *_: console.cancel(token))
+    console.enter("kept = 7")
+    error = console.enter(code, token=token).error
+    assert error is not None
+    assert error.type == "Cancelled"
+    assert shown(console, "kept") == "7"
+
+
+def test_only_what_runs_is_cancelled(console):
+    before, after = object(), object()
+    console.cancel(before)
+    assert console.enter("for i = 1, 1000000 do end return 1", token=after).text == "1"
+    console.cancel(after)
+    assert console.enter("for i = 1, 1000000 do end return 2", token=object()).text == "2"
+    assert shown(console, "for i = 1, 1000000 do end return 3") == "3"
+
+
+@pytest.mark.parametrize("code", ENDLESS)
+def test_a_signal_stops_what_runs_and_no_script_can_catch_it(scope, code):
     # The line of the log comes while the script runs: the signal is there before the next instruction of Python's.
     console = Console(scope(), clock=SystemClock(), lines=lambda *_: os.kill(os.getpid(), signal.SIGINT))
     console.enter("kept = 7")

@@ -267,9 +267,10 @@ def test_many_long_searches_end_at_the_deadline(lua):
     code = """
     local text = ('abcd'):rep(2000) .. 'q'
     while true do pcall(re.find, text, '[^x]*(?:a|b|c)(.{0,500})(q)$') end"""
-    begun = time.perf_counter()
+    # Processor time: on a busy machine any clock goes on.
+    begun = time.thread_time()
     assert lua.error(code, run={"timeout": 100_000}).type == "Timeout"
-    assert time.perf_counter() - begun < 0.6
+    assert time.thread_time() - begun < 0.6
 
 
 def test_searching_at_the_limit_of_memory_stops_the_script_and_nothing_else(lua):

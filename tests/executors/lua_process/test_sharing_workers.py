@@ -10,8 +10,11 @@ from typing import Any, ClassVar
 import pytest
 
 from dagengine.clock import SystemClock
+from dagengine.executors.lua.process import desk
 from dagengine.executors.lua.process.desk import Desk
 from dagengine.executors.lua.process.executor import LuaProcesses
+from dagengine.executors.lua.process.handing import Handing
+from dagengine.executors.lua.process.messages import REPORT
 from dagengine.executors.lua.process.orders import Code, Codes, Draft, Stock
 
 BUSY = "local sum = 0 for i = 1, 3000000 do sum = sum + i end return sum"
@@ -44,15 +47,33 @@ async def test_cheap_attempts_behind_a_long_one_are_done_by_somebody_else(start,
         assert crowd.by_index()[5].error.type == "Cancelled"
 
 
-@pytest.mark.alone
-async def test_cheap_attempts_are_handed_over_by_the_hundred(executor, job, crowd, monkeypatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 10, 1000])
+async def test_cheap_attempts_are_handed_over_by_the_hundred(start, job, crowd, monkeypatch, at_once) -> None:
+    """However few reports are read at once: that is what a busy machine decides.
+
+    A worker that has something to do, while more waits, is handed half of the most that it may have, or three
+    milliseconds' work: it is for attempts that got no processor that they may seem to cost more than they do.
+    """
+    executor = start(workers=1)
     crowd.submit(executor, [job("return 1", index=i) for i in range(100)])
     await crowd.wait(100)
+    monkeypatch.setattr(desk, "_READ", at_once * 4 * (REPORT.size + 1))  # each report is one byte of JSON; 4: of tokens
     batches = _watch_hand_offs(monkeypatch)
+    more: list[tuple[int, float]] = []
+    fill = Handing.fill
+
+    def watched(self: Handing, to: Desk, waiting: Any, budget: float) -> Any:
+        busy, load, count = bool(to.handed), to.load, len(batches)
+        broken = fill(self, to, waiting, budget)
+        if busy and waiting and len(batches) > count:
+            more.append((batches[-1], to.load - load))
+        return broken
+
+    monkeypatch.setattr(Handing, "fill", watched)
     crowd.submit(executor, [job("return 1", index=i) for i in range(100, 3100)])
     await crowd.wait(3100)
-    assert max(batches) > 100
-    assert len(batches) < 100
+    assert more
+    assert [(count, load) for count, load in more if count < 128 and load < 3_000] == []
 
 
 async def test_long_attempts_are_handed_over_one_by_one(executor, job, crowd, monkeypatch) -> None:
@@ -172,13 +193,13 @@ def _watch_hand_offs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_the_loop_stays_free_while_scripts_compute(executor, job, crowd) -> None:
-    crowd.submit(executor, [job("while true do end", index=i, timeout=300_000) for i in range(2)])
+    crowd.submit(executor, [job("while true do end", index=i, timeout=1_000_000) for i in range(2)])
     longest, before = 0.0, time.monotonic()
     while len(crowd.ended) < 2:
         await asyncio.sleep(0)
         now = time.monotonic()
         longest, before = max(longest, now - before), now
-    assert longest < 0.2
+    assert longest < 0.5  # half of what a script takes that holds the loop
 
 
 class TestValues:

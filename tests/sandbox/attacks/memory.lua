@@ -28,7 +28,7 @@ while true do n = n + 1 t[n] = n end
 --# keys
 --  Tries: to fill a table with texts that are all different.
 --  Ends: MemoryLimit
---  Timeout: 5000
+--  Timeout: 15000
 local t, n = {}, 0
 while true do n = n + 1 t["key " .. n] = true end
 
@@ -132,6 +132,7 @@ end
 --# at the edge, with a result
 --  Tries: to return a result where there is no room to write it.
 --  Ends: MemoryLimit or ResultError
+--  Timeout: 2000
 local t = {}
 for i = 1, 60 do t[i] = ("x"):rep(1 << 20) .. i end
 return {t[1]:sub(1, 1000), t, t, t}
@@ -139,6 +140,7 @@ return {t[1]:sub(1, 1000), t, t, t}
 --# at the edge, with an error
 --  Tries: to raise an error where there is no room to tell it.
 --  Ends: MemoryLimit or LuaError
+--  Timeout: 2000
 keep = {}
 for i = 1, 60 do keep[i] = ("x"):rep(1 << 20) .. i end
 error(keep[1] .. keep[2])
@@ -183,6 +185,129 @@ while true do
   local key = {}
   weak[key] = last
   last = key
+end
+
+--# weak tables made late
+--  Tries: to have the collector meet a long chain in one step, in a table that is weak only once it is full.
+--  Ends: value [20000, 20000, 20000]
+--  Timeout: 2000
+local function chained(late)
+  local meta = {}
+  local t, last = setmetatable({}, meta), {}
+  for _ = 1, 20000 do
+    local key = {}
+    t[key] = last
+    last = key
+  end
+  last = nil
+  late(meta)
+  for _ = 1, 20 do local _ = ("x"):rep(1 << 20) end
+  local n = 0
+  for _ in next, t do n = n + 1 end
+  return n
+end
+return {
+  chained(function(meta) meta.__mode = "k" end),
+  chained(function(meta) meta[("_"):rep(2) .. ("edom"):reverse()] = "k" end),
+  chained(function(meta) rawset(meta, "__mode", "k") end),
+}
+
+--# weak tables by ways around
+--  Tries: to write __mode where nobody looks.
+--  Ends: value [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+--  Timeout: 2000
+local function left(make)
+  local t, meta = {}, {}
+  local _, other = pcall(make, t, meta)
+  t = other or t
+  rawset(t, {}, true)
+  for _ = 1, 20 do local _ = ("x"):rep(1 << 20) end
+  local n = 0
+  for _ in next, t do n = n + 1 end
+  return n
+end
+local function raw(t, key, value) rawset(t, key, value) end
+return {
+  -- The metatable's own metatable goes away.
+  left(function(t, meta)
+    setmetatable(meta, {__newindex = raw}) setmetatable(t, meta) setmetatable(meta, nil) meta.__mode = "k"
+  end),
+  -- Its __newindex does.
+  left(function(t, meta)
+    local own = {__newindex = raw}
+    setmetatable(meta, own) setmetatable(t, meta) own.__newindex = nil meta.__mode = "k"
+  end),
+  left(function(t, meta)
+    local own = {__newindex = raw}
+    setmetatable(t, meta) setmetatable(meta, own) meta.__mode = "k"
+  end),
+  -- It is its own.
+  left(function(t, meta)
+    setmetatable(meta, meta) setmetatable(t, meta) meta.__newindex = nil meta.__mode = "k"
+  end),
+  left(function(t)
+    setmetatable(t, t) t.__mode = "k"
+  end),
+  -- It is written to in the place of another.
+  left(function(t, meta)
+    local other = setmetatable({}, {__newindex = meta})
+    setmetatable(t, meta) other.__mode = "k"
+  end),
+  -- It is the environment, or comes with __mode in it.
+  left(function(t)
+    setmetatable(t, _ENV) __mode = "k"
+  end),
+  left(function(t)
+    setmetatable(t, json.decode('{"__mode": "k"}'))
+  end),
+  left(function(t, meta)
+    meta.__mode = false setmetatable(t, meta) meta.__mode = "k"
+  end),
+  -- It was an array.
+  left(function(t)
+    local meta = json.array()
+    if pcall(setmetatable, t, meta) then meta.__mode = "k" end
+  end),
+}
+
+--# weak tables in a full stack
+--  Tries: to have setmetatable fail in the middle, at any of its calls.
+--  Ends: value 0
+--  Timeout: 2000
+local tables = {}
+local function make(meta) tables[#tables + 1] = setmetatable({}, meta) end
+local function again(meta)
+  make(meta)
+  setmetatable({}, meta)
+  make(meta)
+end
+local function nested(n, f, meta)
+  if n == 0 then f(meta) return 0 end
+  return 1 + select(2, assert(pcall(nested, n - 1, f, meta)))
+end
+local most = 0
+while pcall(nested, most + 1, function() end) do most = most + 1 end
+for n = most - 12, most + 1 do
+  for _, meta in ipairs {{__mode = "k"}, setmetatable({__mode = "k"}, {})} do
+    pcall(nested, n, make, meta)
+    again(meta)
+  end
+end
+for _, t in ipairs(tables) do t[{}] = true end
+for _ = 1, 20 do local _ = ("x"):rep(1 << 20) end
+local lost = 0
+for _, t in ipairs(tables) do if next(t) == nil then lost = lost + 1 end end
+return lost
+
+--# a chain through metatables of metatables
+--  Tries: to use what the sandbox keeps of each metatable as the weak table.
+--  Ends: Timeout or MemoryLimit
+local last = {}
+while true do
+  local meta = {__name = last, __index = last, __newindex = last}
+  setmetatable({}, setmetatable({}, meta))
+  meta.__name, meta.__index, meta.__newindex = nil, nil, nil
+  last = meta
 end
 
 --# long chains

@@ -10,11 +10,13 @@ return ("x"):rep(16 << 20)
 --  Tries: to return a text that is six times as big as JSON.
 --  Ends: ResultError
 --  Says: bigger than
+--  Timeout: 2000
 return ("\1"):rep(3 << 20)
 
 --# a big list
 --  Tries: to return ten million elements.
 --  Ends: ResultError or MemoryLimit
+--  Timeout: 2000
 local t = table.create(1 << 21)
 for i = 1, 1 << 21 do t[i] = 1 end
 return {t, t, t, t, t}

@@ -41,6 +41,9 @@ _ENOUGH: Final = 1_000.0
 _PLENTY: Final = 4_000.0
 """The same when all workers are busy."""
 
+_HALF: Final = MOST_HANDED // 2
+"""Attempts at which a worker is handed no more: not as many as it has just ended, each time that it tells of some."""
+
 _error = msgspec.json.Decoder(ErrorInfo).decode
 
 
@@ -156,7 +159,7 @@ class LuaProcesses:
                 continue
             if not desk.handed:
                 idle += 1
-            elif desk.load >= _ENOUGH or len(desk.handed) >= MOST_HANDED or desk.congested or desk.long(now):
+            elif desk.load >= _ENOUGH or len(desk.handed) > _HALF or desk.congested or desk.long(now):
                 continue
             if best is None or desk.load < best.load:
                 best = desk
@@ -268,16 +271,8 @@ class LuaProcesses:
     def _write(self, desk: Desk, body: bytes) -> None:
         job = desk.handed[0].job
         desk.lines += 1
-        line = base.LogLine(
-            execution=job.scope.execution,
-            node=job.node,
-            index=job.index,
-            attempt=job.attempt,
-            line=desk.lines,
-            at=self._clock.now(),
-            level=runtime.LEVELS[body[0] - 48],
-            text=body[1:].decode(),
-        )
+        level = runtime.LEVELS[body[0] - 48]
+        line = job.printed(body[1:].decode(), line=desk.lines, at=self._clock.now(), level=level)
         try:
             self._log(line)
         except Exception as exc:
