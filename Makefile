@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := dagengine orchestrator
 
-.PHONY: run dev test test-sim test-chaos lint bench proto docs clean
+.PHONY: run dev test test-sim test-chaos test-images images lint bench proto docs manifests clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,10 +17,13 @@ help:
 	@echo "make test    run the tests"
 	@echo "make test-sim     live through 10,000 simulated worlds in which everything breaks (SEEDS=first:end)"
 	@echo "make test-chaos   kill processes for 200 rounds over each store (ROUNDS=n, SEED=n)"
+	@echo "make images  build the images of the engine and the orchestrator (BASE_IMAGE=, TAG=, PREFIX=)"
+	@echo "make test-images  build them on a base made here, and run the main job in containers alone"
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make bench   measure, and print a table"
 	@echo "make proto   generate the wire code again (must change nothing)"
-	@echo "make docs    generate docs/environment.md and docs/machine.md again (must change nothing)"
+	@echo "make manifests  generate the manifests for plain kubectl and the chart's files again (must change nothing)"
+	@echo "make docs    generate docs/environment.md, docs/machine.md and deployments/crds again (must change nothing)"
 
 $(VENV)/.ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -29,9 +32,10 @@ $(VENV)/.ready: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready scripts/install_dev.py
+$(VENV)/.ready-dev: $(VENV)/.ready scripts/install_dev.py scripts/install_cluster_tools.py
 	@echo "installing the tools of development into $(VENV) ..."
 	@$(BIN)/python scripts/install_dev.py
+	@$(BIN)/python scripts/install_cluster_tools.py
 	@touch $@
 
 run: $(VENV)/.ready
@@ -41,7 +45,7 @@ dev: $(VENV)/.ready
 	@$(BIN)/dagctl dev
 
 test: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone and not docker"
 	@$(BIN)/python -m pytest -m alone tests/sandbox tests/executors
 
 test-sim: $(VENV)/.ready-dev
@@ -49,6 +53,13 @@ test-sim: $(VENV)/.ready-dev
 
 test-chaos: $(VENV)/.ready-dev
 	@CHAOS_ROUNDS=$(or $(ROUNDS),200) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -q -s -m chaos tests/chaos
+
+images: $(VENV)/.ready
+	@$(BIN)/python scripts/build_images.py $(if $(BASE_IMAGE),--base $(BASE_IMAGE)) $(if $(TAG),--tag $(TAG)) \
+		$(if $(PREFIX),--prefix $(PREFIX))
+
+test-images: $(VENV)/.ready-dev
+	@$(BIN)/python -m pytest -q -m docker tests/images
 
 lint: $(VENV)/.ready-dev
 	@$(BIN)/ruff check .
@@ -66,6 +77,10 @@ proto: $(VENV)/.ready
 docs: $(VENV)/.ready
 	@$(BIN)/python scripts/generate_environment.py
 	@$(BIN)/python scripts/generate_machine.py
+	@$(BIN)/python scripts/generate_crds.py
+
+manifests: $(VENV)/.ready-dev
+	@$(BIN)/python scripts/generate_manifests.py
 
 clean:
 	rm -rf $(VENV) .venv-proto .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

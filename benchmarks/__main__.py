@@ -25,6 +25,7 @@ MODULES = (
     "recovery",
     "waiting",
     "shared_value",
+    "scale",
     "rest",
 )
 HERE = Path(__file__).parent

@@ -1,15 +1,15 @@
 """How the settings of both servers are read: flags win over the environment, that over a file, that over defaults.
 
 `load` reads all three at once and names everything that is wrong at once, each with where it came from. No message
-quotes a value or a line of the file: either may hold the token. `SharedToken` is the group of settings that both
-servers have. Called by `dagengine.settings` and `orchestrator.settings`.
+quotes a value or a line of the file: either may hold the token. `Logging` and `SharedToken` are groups of settings
+that both servers have. Called by `dagengine.settings` and `orchestrator.settings`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import pydantic
 import structlog
@@ -21,7 +21,7 @@ from dagengine import secret
 from dagengine.errors import SettingsError
 from dagengine.spec.suggestion import Suggestions
 
-__all__ = ["SharedToken", "load", "warn_of_short_token"]
+__all__ = ["Logging", "SharedToken", "load", "warn_of_short_token"]
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -55,6 +55,17 @@ class SharedToken(BaseModel):
         if faults := list(self.contradictions()):
             raise ValueError("\n".join(faults))
         return self
+
+
+class Logging(BaseModel):
+    """What the server says on standard error."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe events that are logged."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`console` for people, `json` for machines; `auto` looks for a terminal."
+    )
 
 
 class _Environment(BaseSettings):

@@ -38,7 +38,14 @@ class _Work(BaseModel):
     )
     capacity: int = Field(default=10, ge=1, le=100_000, description="Executions that it runs at a time.")
     engine_labels: dict[str, str] = Field(
-        default_factory=dict, description="Labels that are shown with the engine: `key=value,…`."
+        default_factory=dict,
+        description="Labels that workflows may ask for (`engine: {labels: …}`), shown with the engine: `key=value,…`.",
+    )
+    engine_pool: str = Field(
+        default="",
+        max_length=63,
+        pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$",
+        description="The pool of engines that it is in (`engine: {pool: …}`): short for the label `pool`.",
     )
     engine_python_modules: dict[str, str] = Field(
         default_factory=dict,
@@ -73,6 +80,19 @@ class _Work(BaseModel):
     @classmethod
     def _labels(cls, value: object) -> object:
         return _pairs(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_in_one_pool(self) -> _Work:
+        labelled = self.engine_labels.get("pool", self.engine_pool)
+        if self.engine_pool and labelled != self.engine_pool:
+            raise ValueError(
+                f"ENGINE_POOL is {self.engine_pool}, and ENGINE_LABELS says pool={labelled}: an engine is in one pool"
+            )
+        return self
+
+    def labels(self) -> dict[str, str]:
+        """Its labels, that of its pool among them."""
+        return self.engine_labels | ({"pool": self.engine_pool} if self.engine_pool else {})
 
     @field_validator("engine_pools", mode="before")
     @classmethod
@@ -305,18 +325,7 @@ class _Security(configuration.SharedToken):
     )
 
 
-class _Logging(BaseModel):
-    """What the engine says on standard error."""
-
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe events that are logged."
-    )
-    log_format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="`console` for people, `json` for machines; `auto` looks for a terminal."
-    )
-
-
-class EngineSettings(_Work, _Lua, _Shell, _HTTP, _Secrets, _Buffers, _Listening, _Security, _Logging):
+class EngineSettings(_Work, _Lua, _Shell, _HTTP, _Secrets, _Buffers, _Listening, _Security, configuration.Logging):
     """All settings of `dag-engine`. The environment variable of a field is its name in capitals.
 
     Made by `load`; making one directly reads no environment.

@@ -29,12 +29,13 @@ from dagengine.server import security
 from dagengine.spec.builder import Workflow
 from dagengine.spec.model import Document
 from dagengine.wire import limits
-from orchestrator import defaults
+from orchestrator import defaults, library_logs, linking
 from orchestrator.blobs.in_store import InStore
-from orchestrator.discovery.base import Discovery
 from orchestrator.discovery.static import StaticDiscovery, parse_addresses
 from orchestrator.dispatcher.dispatcher import Dispatcher
 from orchestrator.evaluation import Expressions
+from orchestrator.in_kubernetes import InKubernetes
+from orchestrator.linking import Linking
 from orchestrator.local_engines import LocalEngines
 from orchestrator.monitor.counts import Levels
 from orchestrator.monitor.monitor import Monitor
@@ -56,6 +57,8 @@ from orchestrator.triggers import cron, http
 from orchestrator.verbs import Registration
 
 if TYPE_CHECKING:
+    import socket
+
     from orchestrator.api import server as rest
 
 __all__ = ["Options", "Orchestrator"]
@@ -83,7 +86,7 @@ class Orchestrator(Service):
         clock: Clock | None = None,
         monitor: Monitor | None = None,
     ) -> None:
-        _log_to_standard_logging()
+        library_logs.to_standard_logging()
         self.options = options or Options()
         self.monitor = monitor or Monitor()
         self._store: Store = opening.make(database_url)
@@ -98,6 +101,7 @@ class Orchestrator(Service):
         self._expressions = Expressions()
         self._supervisor = Supervisor()
         self._blobs = InStore(self._store)
+        self._kubernetes = InKubernetes.of(self.options, self._clock)
         self._dispatcher = Dispatcher(
             self._store,
             self._blobs,
@@ -111,7 +115,8 @@ class Orchestrator(Service):
             supervisor=self._supervisor,
             name=self.options.name,
             lease=self.options.replica_lease,
-            led=lambda leads: self._singletons.lead(leads),
+            led=self._lead,
+            election=self._kubernetes.election if self._kubernetes is not None else None,
         )
         self._cron = cron.CronService(
             self._start_occurrence,
@@ -131,9 +136,14 @@ class Orchestrator(Service):
             ),
             monitor=self.monitor,
         )
-        self._singletons = Singletons({"cron": self._cron.run, "purge": self._purger.run}, self._supervisor)
+        around = self._kubernetes.singletons(self, self._dispatcher.demand) if self._kubernetes is not None else {}
+        self._singletons = Singletons({"cron": self._cron.run, "purge": self._purger.run, **around}, self._supervisor)
         self._static = StaticDiscovery(parse_addresses(",".join(engines)))
         self._local = LocalEngines()
+        self._linking = Linking(
+            linking.discoveries(self.options, self._static, self._local.discovery, self._kubernetes, self._clock),
+            self._dispatcher,
+        )
         self._transports: dict[str, Transport] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._opened = False
@@ -151,7 +161,9 @@ class Orchestrator(Service):
     # --- life ---
 
     async def open(self) -> None:
-        """Open the store, go on with what has not ended, and look for engines. Raises StoreError."""
+        """Open the store, go on with what has not ended, and look for engines. Raises StoreError, SettingsError."""
+        if self._kubernetes is not None:
+            await self._kubernetes.open()
         await self._store.open()
         try:
             token = self.options.token.get_secret_value() if self.options.token is not None else None
@@ -173,14 +185,18 @@ class Orchestrator(Service):
         except BaseException:
             await self._dispatcher.close()
             await self._store.close()
+            if self._kubernetes is not None:
+                await self._kubernetes.close()
             raise
         for name, work in (
-            ("static discovery", self._follow(self._static)),
-            ("in-process discovery", self._follow(self._local.discovery)),
+            *self._linking.works(self._transports),
             ("singletons", self._singletons.run()),
             ("registry", self._registry.follow(shared=lambda: self._dispatcher.shared)),
         ):
             self._tasks.append(self._supervisor.start(work, name=name))
+        if self.options.health_check_interval:
+            checks = self._dispatcher.links.check(interval=self.options.health_check_interval)
+            self._tasks.append(self._supervisor.start(checks, name="health checks"))
         self._opened = True
 
     async def close(self) -> None:
@@ -191,13 +207,15 @@ class Orchestrator(Service):
         self._opened = False
         for task in self._tasks:
             self._supervisor.release(task)
-        await asyncio.gather(self._static.close(), self._local.discovery.close())
+        await self._linking.close()
         await self._supervisor.stop(*self._tasks)
         self._tasks.clear()
         await self._dispatcher.close()
         await self._local.close()
         await self._expressions.close()
         await self._store.close()
+        if self._kubernetes is not None:
+            await self._kubernetes.close()
 
     async def __aenter__(self) -> Orchestrator:
         await self.open()
@@ -208,9 +226,19 @@ class Orchestrator(Service):
 
     # --- engines ---
 
-    def register_engine(self, name: str, engine: DAGEngine, *, capacity: int = EMBEDDED_CAPACITY) -> None:
-        """Add an engine that lives in this process; it is closed together with the orchestrator. Raises Conflict."""
-        self._local.register(name, engine, capacity=capacity)
+    def register_engine(
+        self,
+        name: str,
+        engine: DAGEngine,
+        *,
+        capacity: int = EMBEDDED_CAPACITY,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add an engine that lives in this process; it is closed together with the orchestrator. Raises Conflict.
+
+        `labels` are what workflows may ask for: `{"pool": "gpu"}` puts it into that pool of engines.
+        """
+        self._local.register(name, engine, capacity=capacity, labels=labels or {})
 
     async def unregister_engine(self, name: str, *, drain: float = 25.0) -> None:
         """Take an engine in this process out again, and close it. Raises NotFound.
@@ -218,17 +246,6 @@ class Orchestrator(Service):
         It gets no more work, and what it runs has `drain` seconds to finish; what is left then runs on elsewhere.
         """
         await self._local.unregister(name, drain=drain)
-
-    async def _follow(self, discovery: Discovery) -> None:
-        """Keep links to exactly the engines that a discovery names."""
-        linked: set[str] = set()
-        async for wanted in discovery.watch():
-            targets = {address.target: address for address in wanted}
-            for target in linked - targets.keys():
-                await self._dispatcher.remove_link(target)
-            for target in targets.keys() - linked:
-                self._dispatcher.add_link(self._transports[targets[target].transport], target)
-            linked = set(targets)
 
     # --- workflows from code ---
 
@@ -280,9 +297,17 @@ class Orchestrator(Service):
     # --- the doors ---
 
     async def serve(
-        self, host: str = "127.0.0.1", port: int = 0, *, tls: rest.TLS | None = None, grace: float = defaults.GRACE
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        tls: rest.TLS | None = None,
+        grace: float = defaults.GRACE,
+        listener: socket.socket | None = None,
     ) -> rest.Serving:
         """Offer the REST interface; `port` 0 takes a free one. Stop it before the orchestrator is closed.
+
+        `listener` is a socket that has this address already, from `api.server.bind`.
 
         Raises SettingsError when the address cannot be had, or is beyond loopback while there is no token.
         """
@@ -307,7 +332,7 @@ class Orchestrator(Service):
             trigger_wait=self.options.trigger_wait,
         )
         application.add_middleware(CountRequests, monitor=self.monitor)
-        return await server.start(application, host=host, port=port, tls=tls, grace=grace)
+        return await server.start(application, host=host, port=port, listener=listener, tls=tls, grace=grace)
 
     @contextlib.asynccontextmanager
     async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[rest.Serving]:
@@ -318,15 +343,15 @@ class Orchestrator(Service):
         finally:
             await served.stop()
 
-    def readiness(self) -> list[str]:
-        """Why executions cannot run now; empty when they can."""
+    def readiness(self, needs_engine: bool = True) -> list[str]:
+        """Why executions cannot run now; empty when they can. Without `needs_engine`: why they cannot be taken."""
         if not self._opened:
             return ["the orchestrator is not open"]
         if self._supervisor.faults:
             return self.health()
         if self._dispatcher.out_of_touch:
             return ["it has not written to the database for longer than its lease: executions may be others' by now"]
-        if not any(engine.state == "ready" for engine in self._dispatcher.engines()):
+        if needs_engine and not any(engine.state == "ready" for engine in self._dispatcher.engines()):
             return ["no engine is connected and ready"]
         return []
 
@@ -335,12 +360,17 @@ class Orchestrator(Service):
         return list(self._supervisor.faults)
 
     def warnings(self) -> list[str]:
-        """What is wrong that starting this orchestrator anew would not mend: facts that the store has lost."""
-        return self._dispatcher.faults
+        """What is wrong that starting this orchestrator anew would not mend: lost facts, and what is out of touch."""
+        around = self._kubernetes.warnings() if self._kubernetes is not None else []
+        return [*self._dispatcher.faults, *self._linking.troubles(), *around]
 
     async def broken(self) -> None:
         """Return when `health` has something to say."""
         await self._supervisor.died()
+
+    def _lead(self, leads: bool) -> None:
+        self.monitor.led(leads)
+        self._singletons.lead(leads)
 
     def _heard(self, topic: Topic) -> None:
         """Another replica has changed something."""
@@ -355,23 +385,10 @@ class Orchestrator(Service):
             queued=self._dispatcher.queued,
             engines=Counter(engine.state for engine in self._dispatcher.engines()),
             pools=self._dispatcher.pools(),
+            discoveries=self._linking.levels(),
+            scaling=self._kubernetes.scaling if self._kubernetes is not None else None,
         )
 
 
 def _microseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1e6)
-
-
-def _log_to_standard_logging() -> None:
-    """Unless somebody has configured structlog: a library must not write to its program's standard output."""
-    if structlog.is_configured():
-        return
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["event"]),
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )

@@ -6,11 +6,17 @@ from typing import Final
 
 __all__ = [
     "CRON_CATCH_UP",
+    "DISCOVERY_INTERVAL",
     "ENGINE_LOST_AFTER",
     "GRACE",
+    "GRPC_PORT",
+    "HEALTH_CHECK_INTERVAL",
+    "LABEL_SELECTOR",
+    "LEASE",
     "MAX_BODY",
     "QUEUE_LIMIT",
     "REPLICA_LEASE",
+    "SERVICE_NAME",
     "TRIGGER_WAIT",
 ]
 
@@ -34,3 +40,21 @@ MAX_BODY: Final = 8 * 1024 * 1024
 
 GRACE: Final = 10.0
 """Seconds that requests get to finish when the server stops."""
+
+SERVICE_NAME: Final = "workflow-engines"
+"""The Kubernetes service of the engines."""
+
+LABEL_SELECTOR: Final = "app=workflow-engine"
+"""The pods of engines."""
+
+GRPC_PORT: Final = 50_051
+"""TCP port of engines, where nothing says another one."""
+
+DISCOVERY_INTERVAL: Final = 30.0
+"""Seconds after which all engines are looked for anew, whatever was heard of changes."""
+
+HEALTH_CHECK_INTERVAL: Final = 10.0
+"""Seconds between two health checks of an engine."""
+
+LEASE: Final = "workflow-orchestrator"
+"""The Lease in a cluster by which replicas of the orchestrator elect their leader."""

@@ -14,6 +14,13 @@
     │   ├── Fenced             another replica has taken over what this one owned
     │   └── ValuesMissing      facts cite large values that are not kept any more
     ├── TransportError         an engine or orchestrator cannot be reached, or broke the protocol
+    ├── ClusterError           the Kubernetes API did not do what was asked
+    │   ├── ClusterUnavailable   it cannot be reached, is overloaded, or takes too long
+    │   ├── ClusterRefused       it does not let us: credentials or RBAC
+    │   ├── ClusterNotFound      there is no such object, or no such kind of objects
+    │   ├── ClusterConflict      the object is there already, or was changed meanwhile
+    │   ├── ClusterExpired       it does not know that far back any more: list again
+    │   └── ClusterInvalid       the object or the request is wrong
     ├── Unauthorized           the token is missing or wrong
     ├── Forbidden              whoever asks may not do that
     └── RequestError           the request itself is wrong (unknown field, bad value, too large)
@@ -27,6 +34,13 @@ from __future__ import annotations
 
 __all__ = [
     "AtLimit",
+    "ClusterConflict",
+    "ClusterError",
+    "ClusterExpired",
+    "ClusterInvalid",
+    "ClusterNotFound",
+    "ClusterRefused",
+    "ClusterUnavailable",
     "Conflict",
     "Fenced",
     "Forbidden",
@@ -94,6 +108,45 @@ class ValuesMissing(StoreError):  # noqa: N818 - a condition, named as what it i
 
 class TransportError(OrchestratorError):
     """A peer cannot be reached, or broke the protocol."""
+
+
+class ClusterError(OrchestratorError):
+    """The Kubernetes API did not do what was asked. `status` is its HTTP status, 0 when it did not answer."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ClusterUnavailable(ClusterError):  # noqa: N818 - a condition, named as HTTP names it
+    """The Kubernetes API cannot be reached, is overloaded, or takes too long: trying again later may work.
+
+    `retry_after` is what it suggests, in seconds; None when it does not.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(message, status=status)
+        self.retry_after = retry_after
+
+
+class ClusterRefused(ClusterError):  # noqa: N818 - a condition, named as HTTP names it
+    """The Kubernetes API does not know us, or does not let us do that."""
+
+
+class ClusterNotFound(ClusterError):  # noqa: N818 - a condition, named as HTTP names it
+    """There is no such object, or the API server does not know its kind (a CRD is not installed)."""
+
+
+class ClusterConflict(ClusterError):  # noqa: N818 - a condition, named as HTTP names it
+    """The object is there already, or is not the version that was to be changed."""
+
+
+class ClusterExpired(ClusterError):  # noqa: N818 - a condition, named as HTTP names it
+    """The API server does not know that resource version any more: list again."""
+
+
+class ClusterInvalid(ClusterError):  # noqa: N818 - a condition, named as HTTP names it
+    """The object, or the request, is wrong: trying again is no use."""
 
 
 class Unauthorized(OrchestratorError):  # noqa: N818 - a condition, named as HTTP names it

@@ -26,8 +26,8 @@ from dagengine.spec.model import Document
 from orchestrator.blobs import references, values
 from orchestrator.blobs.base import Blobs
 from orchestrator.errors import StoreError
-from orchestrator.history.header import FORMAT, JournalHeader
 from orchestrator.progress import Board
+from orchestrator.reports import FORMAT, JournalHeader
 from orchestrator.store.base import PAGE_BYTES, ExecutionRecord, Store
 from orchestrator.verbs import AttemptView, NodeReason, NodeView
 

@@ -38,13 +38,14 @@ class LocalEngines:
             host.close()
             await engine.close()
 
-    def register(self, name: str, engine: DAGEngine, *, capacity: int) -> None:
+    def register(self, name: str, engine: DAGEngine, *, capacity: int, labels: Mapping[str, str]) -> None:
         """Add an engine that takes so many executions. Raises Conflict."""
         if name in self._hosts:
             raise Conflict(f"an engine named {name!r} is registered already: give each engine its own name")
         for function_name, function in self._functions.items():
             engine.register(function_name, function)
-        host = Host(engine, engine_id=name, version=distribution.version("dagengine"), capacity=capacity)
+        version = distribution.version("dagengine")
+        host = Host(engine, engine_id=name, version=version, capacity=capacity, labels=labels)
         if self._transport is not None:
             self._transport.register(name, host.session)
         self._hosts[name] = (host, engine)

@@ -11,14 +11,12 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
-import orjson
 
 from dagengine.clock import Clock
-from dagengine.events.facts import ErrorInfo
 from dagengine.machine import operations
 from dagengine.machine.phases import Phase
 from dagengine.spec.model import Document
-from orchestrator import checking, journals, outcome, paging, supervision, waiting
+from orchestrator import checking, execution_views, journals, outcome, paging, supervision, waiting
 from orchestrator.blobs import values
 from orchestrator.blobs.base import Blobs
 from orchestrator.dispatcher import concurrency
@@ -26,7 +24,7 @@ from orchestrator.dispatcher.commits import is_terminal
 from orchestrator.dispatcher.dispatcher import Dispatcher
 from orchestrator.errors import Conflict, NotFound, RequestError, StoreError
 from orchestrator.operating import Operating
-from orchestrator.registry.registry import Registry
+from orchestrator.registry.registry import Registry, parse_reference
 from orchestrator.retention.purger import Purger
 from orchestrator.starts import Request, Starts
 from orchestrator.store.base import TERMINAL, ExecutionRecord, InboxItem, Store, Version
@@ -99,7 +97,23 @@ class Service(Operating):
         """Remove one version, or the whole workflow; how many versions went. Raises NotFound, InUse."""
         return await self._registry.remove(workflow, version=version, force=force)
 
+    async def obstacle(self, digest: str) -> str | None:
+        """Why no engine could run the version with a digest, however idle; None when one could.
+
+        A reason as in `ExecutionView.waiting_on`; `waiting.words` says it in words.
+        """
+        return await self._dispatcher.obstacle(digest)
+
     # --- executions ---
+
+    async def started(self, reference: str, idempotency_key: str) -> ExecutionView | None:
+        """The execution that a start of a workflow with this key has made, whatever its version; None without one.
+
+        Raises RequestError when the reference cannot be read.
+        """
+        workflow = parse_reference(reference).id
+        record = await self._store.known_execution(workflow, idempotency_key=idempotency_key)
+        return None if record is None else await self._view(record)
 
     async def start(
         self,
@@ -361,31 +375,7 @@ class Service(Operating):
 
     async def _view(self, record: ExecutionRecord, *, brief: bool = False) -> ExecutionView:
         """What people see of an execution; `brief` leaves the values out."""
-        record = record if brief else await values.of_record(self._blobs, record)
-        error = None if record.error is None else msgspec.json.decode(record.error, type=ErrorInfo)
-        cancelled = record.status == "cancelled"
-        return ExecutionView(
-            id=record.id,
-            workflow=record.workflow,
-            version=record.version,
-            status=record.status,
-            created_at=record.created_at,
-            trigger=record.trigger,
-            priority=record.priority,
-            concurrency_key=_key_of(record),
-            engine=record.engine,
-            epoch=record.epoch,
-            last_seq=record.last_seq,
-            started_at=record.started_at,
-            finished_at=record.finished_at,
-            inputs=None if brief else orjson.loads(record.inputs),
-            outputs=None if brief or record.outputs is None else orjson.loads(record.outputs),
-            error=None if cancelled else error,
-            reason=error.message if cancelled and error is not None else "",
-            waiting_on=await self._dispatcher.waiting_on(record) if record.status not in TERMINAL else None,
-        )
-
-
-def _key_of(record: ExecutionRecord) -> str | None:
-    """The concurrency key without the workflow, which the store keeps with it."""
-    return None if record.concurrency_key is None else record.concurrency_key.removeprefix(record.workflow + "/")
+        waiting_on = await self._dispatcher.waiting_on(record) if record.status not in TERMINAL else None
+        if brief:
+            return execution_views.without_values(record, waiting_on=waiting_on)
+        return await execution_views.whole(self._blobs, record, waiting_on=waiting_on)

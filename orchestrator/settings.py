@@ -10,6 +10,8 @@ Read by `orchestrator.cli` (lazily: pydantic-settings takes a while to import). 
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,10 +28,13 @@ from orchestrator import defaults
 from orchestrator.discovery import static
 from orchestrator.discovery.base import Address
 from orchestrator.dispatcher.placement import Strategy
+from orchestrator.scaling.declared import Autoscaling, Workload
 
 __all__ = ["OrchestratorSettings", "Seconds", "load"]
 
 SECOND: Final = 1_000_000
+_HOST: Final = r"(\[[^]]*\]|[^],:/?@[]*)(:\d{0,5})?"
+_POSTGRES: Final = re.compile(rf"postgres(ql)?://([^@/?]*@)?{_HOST}(,{_HOST})*([/?].*)?", re.ASCII | re.DOTALL)
 
 
 def _seconds(value: object) -> float:
@@ -102,6 +107,32 @@ class _Engines(BaseModel):
     """Which engines there are, and how work is spread over them."""
 
     engines: tuple[str, ...] = Field(default=(), description="Addresses of the engines: `host:port,…`.")
+    engine_discovery: Literal["auto", "static", "pods", "endpointslices", "dns"] = Field(
+        default="auto",
+        description="How further engines are found: `static` (there are only those in `ENGINES`), as `pods` or "
+        "`endpointslices` of a Kubernetes cluster, or as all addresses of the name `K8S_SERVICE_NAME` (`dns`). `auto` "
+        "is `pods` in a pod of a cluster if `ENGINES` is empty, else `static`.",
+    )
+    engine_discovery_interval: Seconds = Field(
+        default=defaults.DISCOVERY_INTERVAL,
+        ge=1,
+        le=86_400,
+        description="Seconds after which engines are all looked for anew; changes in a cluster are heard of at once.",
+    )
+    transport_type: Literal["grpc"] = Field(default="grpc", description="What engines are spoken to by.")
+    grpc_port: int = Field(
+        default=defaults.GRPC_PORT,
+        ge=1,
+        le=65_535,
+        description="Port of engines that are discovered, unless the cluster tells another one.",
+    )
+    engine_health_check_interval: Seconds = Field(
+        default=defaults.HEALTH_CHECK_INTERVAL,
+        ge=0,
+        le=86_400,
+        description="Seconds between two health checks of an engine (`grpc.health.v1`); 0 for none. One that fails two "
+        "in a row gets no more work until one is good again.",
+    )
     load_balancer_type: Strategy = Field(
         default="consistent-hash", description="How an engine is chosen for an execution."
     )
@@ -134,6 +165,69 @@ class _Engines(BaseModel):
             return tuple(sorted(address.target for address in static.parse_addresses(value)))
         except SettingsError as exc:
             raise ValueError(str(exc)) from exc
+
+
+class _Kubernetes(BaseModel):
+    """The cluster around the orchestrator, where it uses one; `docs/kubernetes.md` tells what it may need there."""
+
+    k8s_namespace: str = Field(
+        default="default",
+        max_length=63,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        description="Namespace of everything. When it is not set: that of the pod, or of the kubeconfig's context.",
+    )
+    k8s_label_selector: str = Field(
+        default=defaults.LABEL_SELECTOR, min_length=1, description="Selects the pods of engines, by labels."
+    )
+    k8s_service_name: str = Field(
+        default=defaults.SERVICE_NAME,
+        max_length=253,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\.?$",
+        description="Service of the engines: for `endpointslices` its name, for `dns` the name to resolve.",
+    )
+    in_cluster_config: bool = Field(
+        default=True, description="Reach the cluster's API as the service account of this pod; else by a kubeconfig."
+    )
+    kubeconfig: str = Field(
+        default="",
+        description="Kubeconfig files, as for kubectl, when `IN_CLUSTER_CONFIG` is false. Default: `~/.kube/config`.",
+    )
+    k8s_context: str = Field(default="", description="Context of the kubeconfig. Default: its current one.")
+    k8s_workflows: bool = Field(
+        default=True,
+        description="Do what Workflow and Execution objects of the namespace say, where their definitions are "
+        "installed. When it is not set: only where the cluster is used for something else anyway.",
+    )
+    leader_election: Literal["auto", "store", "kubernetes"] = Field(
+        default="auto",
+        description="How several orchestrators find out which one leads: in the `store`, or by a Lease of "
+        "`kubernetes`. `auto` is `kubernetes` in a pod of a cluster over PostgreSQL, else `store`.",
+    )
+    leader_election_lease: str = Field(
+        default=defaults.LEASE,
+        max_length=253,
+        pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        description="Name of that Lease. Orchestrators of another database in the same namespace need another one.",
+    )
+    engine_autoscaling: InstanceOf[Autoscaling] | None = Field(
+        default=None,
+        description="Have as many engines as there is work for: `min=1,max=10,target=8`, where `target` is how many "
+        "executions there should be for each. `cooldown=5m` (as by default) is for how long less must have been needed "
+        "before engines are drained and removed. Needs engines that are found as `pods`.",
+    )
+    engine_workload: InstanceOf[Workload] = Field(
+        default=Workload(), description="What has the engines to be scaled: `deployment/NAME` or `statefulset/NAME`."
+    )
+
+    @field_validator("engine_autoscaling", mode="before")
+    @classmethod
+    def _how_it_is_scaled(cls, value: object) -> object:
+        return None if value is None else Autoscaling.read(value)
+
+    @field_validator("engine_workload", mode="before")
+    @classmethod
+    def _what_is_scaled(cls, value: object) -> object:
+        return Workload.read(value)
 
 
 class _Work(BaseModel):
@@ -175,10 +269,13 @@ class _Work(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        if value in ("sqlite://", "sqlite:///:memory:") or (value.startswith("sqlite:///") and len(value) > 10):
+        if value == "sqlite://" or (value.startswith("sqlite:///") and len(value) > 10) or _POSTGRES.fullmatch(value):
             return value
         if value.startswith(("postgresql://", "postgres://")):
-            return value
+            raise ValueError(
+                "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with a number for the port, and %40 for an @ in "
+                "the password"
+            )
         scheme = value.partition(":")[0] if ":" in value else ""  # the rest may hold a password
         raise ValueError(
             f"{scheme + ' databases are' if scheme else 'this is'} not supported: write sqlite:///path/to/file.db, "
@@ -205,18 +302,7 @@ class _Retention(BaseModel):
     )
 
 
-class _Logging(BaseModel):
-    """What the orchestrator says on standard error."""
-
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe events that are logged."
-    )
-    log_format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="`console` for people, `json` for machines; `auto` looks for a terminal."
-    )
-
-
-class OrchestratorSettings(_Listening, _Security, _Engines, _Work, _Retention, _Logging):
+class OrchestratorSettings(_Listening, _Security, _Engines, _Kubernetes, _Work, _Retention, configuration.Logging):
     """All settings of `dag-orchestrator`. The environment variable of a field is its name in capitals.
 
     Made by `load`; making one directly reads no environment.
@@ -228,6 +314,35 @@ class OrchestratorSettings(_Listening, _Security, _Engines, _Work, _Retention, _
     def addresses(self) -> frozenset[Address]:
         """The engines to dial."""
         return static.parse_addresses(",".join(self.engines))
+
+    @property
+    def discovery(self) -> Literal["static", "pods", "endpointslices", "dns"]:
+        """How engines are found that are not in `engines`."""
+        if self.engine_discovery != "auto":
+            return self.engine_discovery
+        return "pods" if self._in_pod and not self.engines else "static"
+
+    @property
+    def lease(self) -> str:
+        """The Lease that elects the leader; empty when the store does."""
+        by_lease = self.leader_election == "kubernetes" or (
+            self.leader_election == "auto" and self._in_pod and self.database_url.startswith("postgres")
+        )
+        return self.leader_election_lease if by_lease else ""
+
+    @property
+    def objects(self) -> bool:
+        """Whether workflow objects alone are reason enough to use a cluster."""
+        return self.k8s_workflows and "k8s_workflows" in self.model_fields_set
+
+    @property
+    def _in_pod(self) -> bool:
+        return self.in_cluster_config and bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that somebody has set; empty when nobody has."""
+        return self.k8s_namespace if "k8s_namespace" in self.model_fields_set else ""
 
     @property
     def session_tls(self) -> bool:
@@ -243,6 +358,13 @@ class OrchestratorSettings(_Listening, _Security, _Engines, _Work, _Retention, _
             yield "a certificate goes with its key: set both HTTP_TLS_CERT and HTTP_TLS_KEY, or neither"
         if self.http_tls_client_ca is not None and self.http_tls_cert is None:
             yield "HTTP_TLS_CLIENT_CA asks clients for certificates over HTTPS: set HTTP_TLS_CERT and HTTP_TLS_KEY too"
+        if self.in_cluster_config and self.k8s_context:
+            yield "K8S_CONTEXT chooses from a kubeconfig, which IN_CLUSTER_CONFIG=true leaves alone: set that to false"
+        if self.engine_autoscaling is not None and self.discovery != "pods":
+            yield (
+                f"ENGINE_AUTOSCALING drains engines by marks on their pods, which ENGINE_DISCOVERY={self.discovery} "
+                "does not see: set ENGINE_DISCOVERY=pods"
+            )
         known = self.dagengine_token or self.dagengine_token_file or self.http_tls_client_ca
         if not known and not self._on_loopback():
             yield (

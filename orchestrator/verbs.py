@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 
 from dagengine.events.facts import ErrorInfo
-from orchestrator.history.header import JournalHeader
-from orchestrator.retention.report import PurgeReport
+from orchestrator.reports import JournalHeader, PurgeReport
 from orchestrator.store.base import Status
 
 if TYPE_CHECKING:  # not needed to speak the verbs, and slow to import
@@ -213,7 +212,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
-    """One engine as the orchestrator sees it. `state`: `connecting`, `ready`, `draining` or `unreachable`."""
+    """One engine as the orchestrator sees it: `connecting`, `ready`, `draining`, `unhealthy` or `unreachable`."""
 
     id: str
     address: str
@@ -227,6 +226,8 @@ class EngineView(msgspec.Struct, frozen=True, kw_only=True):
     """Versions (`id@version`) whose executions it runs now."""
     started: int
     """Executions it was given since the orchestrator started."""
+    reserved_for: str = ""
+    """The execution that has it for itself, or that it is to become free for; empty: none."""
     reason: str = ""
     """Why it is not ready."""
 

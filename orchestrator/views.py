@@ -191,10 +191,11 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether executions can be taken now, and if not, why."""
+    """Whether executions can be taken now, and if not, why. `warnings` are of what does not keep that from being so."""
 
     ready: bool
     reasons: list[str]
+    warnings: list[str] | UnsetType = UNSET
 
 
 class TriggerAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

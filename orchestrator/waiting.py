@@ -12,7 +12,11 @@ __all__ = ["words"]
 _WORDS: Final = {
     "no_engine": "no engine is connected and ready",
     "all_draining": "every engine is draining: none takes new work",
-    "engines_full": "every engine that could run it is full",
+    "engines_full": "every engine that could run it is full, or reserved for another execution",
+    "no_free_engine": "it is to have an engine for itself, and every one that could run it has others still, or is "
+    "kept for another",
+    "no_reservable_engine": "it is to have an engine for itself, and those that could run it are of a release that "
+    "cannot keep others out: upgrade them",
     "engines_unable": "no engine is able to run it",
     "concurrency": "as many executions as its workflow allows are under way; it waits for one of them to end",
     "broken": "it was given up, and the store has yet to take its end",
@@ -35,10 +39,21 @@ def words(reason: str, functions: tuple[str, ...] = ()) -> str:
             f"no engine has the {_listed('pool', detail.split('+'))} (ENGINE_POOLS of an engine, or POOLS of the "
             "orchestrator for one over the whole system)"
         )
+    if kind == "no_label":
+        return f"no engine that could run it has the {_listed('label', detail.split('+'))} ({_labelled(detail)})"
     if kind == "engines_unable" and functions:
         flags = " ".join(_flag(name) for name in functions)
         return f"no engine has the {_listed('Python function', functions)} (dag-engine {flags})"
     return _WORDS.get(reason, reason)
+
+
+def _labelled(detail: str) -> str:
+    """What engines are started with to have labels."""
+    labels = dict(label.split("=", 1) for label in detail.split("+"))
+    pool = labels.pop("pool", None)
+    others = ",".join(f"{name}={value}" for name, value in labels.items())
+    variables = {"ENGINE_POOL": pool, "ENGINE_LABELS": others}
+    return " ".join(f"{name}={value}" for name, value in variables.items() if value) + " of an engine"
 
 
 def _flag(function: str) -> str:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from dagengine.settings import EngineSettings
+from orchestrator.scaling.declared import Autoscaling, Workload
 from orchestrator.settings import OrchestratorSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,6 +95,7 @@ def _values(field: FieldInfo) -> str:
     if typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     names = {bool: "`true`, `false`", int: "integer", float: "seconds", Path: "path", SecretStr: "secret", str: "text"}
+    names |= {Autoscaling: "list", Workload: "text"}
     return names[kind] + _range(field)
 
 

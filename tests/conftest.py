@@ -22,6 +22,9 @@ from hypothesis import HealthCheck, settings
 from dagengine.graph import Graph, compile_document
 from dagengine.spec.model import Document
 
+# The double of the Kubernetes API, for whoever imports it: `from kubernetes_api import KubernetesAPI`.
+sys.path.append(str(Path(__file__).parent / "kubernetes_api"))
+
 # Derandomized: a run that fails on one machine fails on the next. `HYPOTHESIS_PROFILE=explore` looks for new examples.
 settings.register_profile(
     "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -68,6 +71,25 @@ def postgres_server() -> Iterator[Any]:
     server = module.PostgresServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Path:
+    """The real kubectl."""
+    return _cluster_tool("kubectl")
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """The real helm."""
+    return _cluster_tool("helm")
+
+
+def _cluster_tool(name: str) -> Path:
+    program = Path(sys.prefix) / "cluster-tools" / name
+    if not program.is_file():
+        pytest.fail(f"{program} is missing: run `{sys.executable} scripts/install_cluster_tools.py`", pytrace=False)
+    return program
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def run(
     capacity: Annotated[int | None, typer.Option(help="Executions at a time. [env: CAPACITY]")] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Label key=value, shown with the engine; repeatable. [env: ENGINE_LABELS]"),
+        typer.Option(help="Label key=value that workflows may ask for; repeatable. [env: ENGINE_LABELS, ENGINE_POOL]"),
     ] = None,
     python: Annotated[
         list[str] | None,
@@ -84,6 +84,10 @@ def run(
     announce: Annotated[
         bool, typer.Option("--announce", help='Print {"engine": …, "address": …} on stdout once it listens.')
     ] = False,
+    healthcheck: Annotated[
+        bool,
+        typer.Option("--healthcheck", help="Ask the engine that runs with these settings whether it is healthy."),
+    ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does it
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -126,10 +130,23 @@ def run(
         "log_format": log_format,
     }
     try:
-        _serve(flags, config=config, announce=announce)
+        if healthcheck:
+            _check(flags, config=config)
+        else:
+            _serve(flags, config=config, announce=announce)
     except SettingsError as exc:
         typer.echo(f"dag-engine: {exc}", err=True)
         raise typer.Exit(2) from None
+
+
+def _check(flags: dict[str, Any], *, config: Path | None) -> None:
+    from dagengine import settings as engine_settings
+    from dagengine.cli import healthcheck
+
+    fault = healthcheck.fault(engine_settings.load(flags, config=config))
+    if fault is not None:
+        typer.echo(f"dag-engine: {fault}", err=True)
+        raise typer.Exit(1)
 
 
 def _serve(flags: dict[str, Any], *, config: Path | None, announce: bool) -> None:

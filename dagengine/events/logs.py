@@ -6,7 +6,10 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["LogLine"]
+__all__ = ["Level", "LogLine"]
+
+
+Level = Literal["debug", "info", "warning", "error"]
 
 
 class LogLine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -18,5 +21,5 @@ class LogLine(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     attempt: int
     line: int
     at: int
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Level = "info"
     text: str

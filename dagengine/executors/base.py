@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from dagengine.events.facts import Conclusion, ErrorInfo
-from dagengine.events.logs import LogLine
+from dagengine.events.logs import Level, LogLine
 
 __all__ = [
     "Answer",
@@ -107,6 +107,19 @@ class Job(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     key: str = ""
     then: Job | None = None
     ahead: bool = False
+
+    def printed(self, text: str, *, line: int, at: int, level: Level = "info") -> LogLine:
+        """What the attempt has printed as its line number `line`, counted from 1, at the time `at`."""
+        return LogLine(
+            execution=self.scope.execution,
+            node=self.node,
+            index=self.index,
+            attempt=self.attempt,
+            line=line,
+            at=at,
+            level=level,
+            text=text,
+        )
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -25,6 +25,8 @@ class HeldExecution:
 
     def __init__(self, start: session_pb2.Start, *, budget: Budget) -> None:
         self.execution: str = start.execution
+        self.exclusive: bool = start.exclusive
+        """Whether it has the engine for itself while it takes up capacity."""
         self.outbox: Outbox | None = None
         self.session_number = 0
         self.run: Run | None = None
@@ -100,6 +102,8 @@ class HeldExecution:
 
     def _may_park(self) -> bool:
         journal = self.journal
+        if self.exclusive:  # what it has the engine for must be there when it goes on
+            return False
         return not journal.unacknowledged and journal.last_seq != self._parked_at and self.only_waits
 
     def fail(self, error: Exception) -> None:

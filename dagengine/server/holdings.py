@@ -2,6 +2,9 @@
 
 An execution answers to the session whose Start or Adopt came last, and obeys the highest epoch it has seen; whatever
 comes under a lower one is ignored. The host passes on what its sessions say, one message at a time.
+
+An exclusive execution runs here alone. Several orchestrators place executions at once, and none of them knows what the
+others are about to send: so it is decided here, where starts come one by one.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ class Holdings:
         self._changed = changed
         self._documents = Documents()
         self._held: dict[str, HeldExecution] = {}
+        self._exclusive: dict[str, HeldExecution] = {}
+        """Those of them that are exclusive: one at most has not ended."""
+        self._awaited: dict[str, Session] = {}
+        """Exclusive executions that this engine is to become free for, first come first, with who wants that."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -58,6 +65,14 @@ class Holdings:
     def running(self) -> int:
         """Executions that take up capacity."""
         return sum(held.active for held in self._held.values())
+
+    @property
+    def reserved_for(self) -> str:
+        """The exclusive execution that runs, or else the first one that this is to become free for; empty: neither."""
+        for execution, held in self._exclusive.items():
+            if held.active:
+                return execution
+        return next((execution for execution, session in self._awaited.items() if not session.lease.over), "")
 
     # --- what orchestrators say ---
 
@@ -113,6 +128,8 @@ class Holdings:
         held = self._held.get(delivery.execution)
         if held is None or held.run is None:
             return  # it will be delivered again to whoever holds the execution
+        if not held.active and self._closed_to(held):
+            return  # it has ended, and its place is taken: should it go on, it is started anew, here or elsewhere
         try:
             operation = operations.decode(delivery.payload)
         except msgspec.MsgspecError as exc:  # of another release perhaps; the others of this session can be obeyed
@@ -139,9 +156,19 @@ class Holdings:
         if held is not None:
             held.journal.resend(resend.epoch, resend.from_seq)
 
+    def reserve(self, session: Session, reserve: session_pb2.Reserve) -> None:
+        """Become free for an exclusive execution that is about to come, or need not any more."""
+        if reserve.over:
+            self._await_no_more(reserve.execution, session.outbox)
+        elif reserve.execution not in self._held:
+            self._awaited[reserve.execution] = session
+            self._changed()
+
     def left(self, outbox: Outbox) -> None:
         """A session has ended: what answered to it waits for another."""
         self.results.left(outbox)
+        for execution in list(self._awaited):
+            self._await_no_more(execution, outbox)
         for held in self._held.values():
             if held.outbox is outbox:
                 held.detach()
@@ -151,6 +178,21 @@ class Holdings:
     def _outbox_of(self, execution: str) -> Outbox | None:
         held = self._held.get(execution)
         return None if held is None else held.outbox
+
+    def _await_no_more(self, execution: str, outbox: Outbox) -> None:
+        session = self._awaited.get(execution)
+        if session is not None and session.outbox is outbox:
+            del self._awaited[execution]
+            self._changed()
+
+    def _closed_to(self, wanted: session_pb2.Start | HeldExecution) -> str:
+        """Why an execution may not run here although there may be room: one of two wants to be alone. Empty: it may."""
+        kept_for = self.reserved_for
+        if kept_for and kept_for != wanted.execution:
+            return f"it is reserved for {kept_for}"
+        if wanted.exclusive and self.running:
+            return f"it runs others ({self.running}), and this execution wants an engine for itself"
+        return ""
 
     def _is_late(self, session: Session, held: HeldExecution, epoch: int) -> bool:
         """Whether a command is out of date: of a lower epoch, or of this one but from a session that was replaced."""
@@ -180,6 +222,8 @@ class Holdings:
         reason, message = None, ""
         if draining:
             reason, message = Refusal.DRAINING, "it is shutting down"
+        elif closed := self._closed_to(start):
+            reason, message = Refusal.RESERVED, closed
         elif self.running >= self._capacity:
             reason, message = Refusal.FULL, f"it runs {self.running} executions, its capacity is {self._capacity}"
         elif self._budget.congested:
@@ -200,6 +244,9 @@ class Holdings:
         held = HeldExecution(start, budget=self._budget)
         held.attach(session)
         self._held[held.execution] = held
+        if held.exclusive:
+            self._exclusive[held.execution] = held
+            self._awaited.pop(held.execution, None)
         try:
             run = held.run = self._engine.open(
                 graph,
@@ -244,6 +291,7 @@ class Holdings:
         """Stop an execution, if it runs still, and hold it no longer."""
         if self._held.get(held.execution) is held:
             del self._held[held.execution]
+            self._exclusive.pop(held.execution, None)
         held.close()
         self._engine.release(held.execution)
         self._changed()

@@ -160,6 +160,7 @@ class Host:
             tell(event, held=len(told), seconds=lease.length / 1e6)
         for held in told:
             held.obey_lease()
+        self._report()  # whoever wanted this engine for an execution does so no longer, or again
 
     def _hello(self, session: Session) -> session_pb2.EngineHello:
         return session_pb2.EngineHello(
@@ -173,6 +174,8 @@ class Host:
             held=[held.to_held() for held in self._held],
             pools=self._gate.own_pools(),
             acknowledged_position=self._positions.of(session.incarnation),
+            reservable=True,
+            reserved_for=self._held.reserved_for,
         )
 
     def _load(self) -> session_pb2.Load:
@@ -182,6 +185,7 @@ class Host:
             draining=self.draining,
             unacknowledged=self.unacknowledged,
             pools=self._gate.own_pools(),
+            reserved_for=self._held.reserved_for,
         )
 
     # --- commands ---
@@ -215,6 +219,8 @@ class Host:
         for grant in message.pool_grants:
             self._gate.grant(session.outbox, grant.tickets)
         holdings.results.answered(message.result_answers)
+        for reserve in message.reserves:
+            holdings.reserve(session, reserve)
         if message.HasField("lease"):
             session.renew(message.lease)
         if message.position:

@@ -60,7 +60,7 @@ async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> No
         engine_id=settings.engine_id,
         version=version("dagengine"),
         capacity=settings.capacity,
-        labels=settings.engine_labels,
+        labels=settings.labels(),
         token=token,
         budget=settings.budget(),
     )
@@ -72,7 +72,7 @@ async def serve(settings: EngineSettings, *, ready: Callable[[str], None]) -> No
         identity=identity,
         reflection=settings.engine_reflection,
     )
-    stopping = lifetime.catch_signals()
+    stopping = lifetime.catch_signals(patience=settings.drain_timeout)
     try:
         engine.warm()
         await server.start()

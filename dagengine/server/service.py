@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import socket
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -69,6 +71,9 @@ class EngineServer:
 
     async def start(self) -> None:
         """Listen. Returns once connections are accepted."""
+        taken = _obstacle(self._bind, self._port)
+        if taken is not None and taken.errno == errno.EADDRINUSE:  # gRPC would write a line of its own about it
+            raise SettingsError(f"cannot listen on {self.address}: {taken.strerror}") from taken
         self._server = server = grpc.aio.server(options=OPTIONS)
         session_pb2_grpc.add_EngineServicer_to_server(  # type: ignore[no-untyped-call]  # generated code
             _Servicer(self._host), server
@@ -82,16 +87,24 @@ class EngineServer:
             else:
                 self._port = server.add_secure_port(self.address, self._identity.credentials())
         except RuntimeError as exc:
-            raise SettingsError(f"cannot listen on {self.address}: {_cause(self._bind, self._port, exc)}") from exc
+            obstacle = _obstacle(self._bind, self._port)
+            cause = exc if obstacle is None else obstacle.strerror or obstacle
+            raise SettingsError(f"cannot listen on {self.address}: {cause}") from exc
         await server.start()
-        await self._health.set(limits.SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        for service in (limits.SERVICE, limits.LIVENESS):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         log.info("engine_listening", address=self.address, tls=self._identity is not None)
 
     async def drain(self, timeout: float) -> None:
         """Say that no more work is taken, finish or hand back what there is, and stop."""
-        await self._health.enter_graceful_shutdown()
+        await self.unready()
         await self._host.drain(timeout)
         await self.stop()
+
+    async def unready(self) -> None:
+        """Tell probes that no more work is taken; it lives on."""
+        for service in ("", limits.SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self) -> None:
         """Stop at once; sessions get a moment to send what is ready."""
@@ -141,12 +154,10 @@ def _add_reflection(server: Any) -> None:
     reflection.enable_server_reflection(names, server)
 
 
-def _cause(bind: str, port: int, error: RuntimeError) -> str:
-    """Why the port could not be had: gRPC does not say, the system does."""
-    import socket
-
+def _obstacle(bind: str, port: int) -> OSError | None:
+    """Why the port cannot be had, if it cannot: gRPC does not say, the system does."""
     try:
         with socket.create_server((bind.strip("[]"), port), family=socket.AF_INET6 if ":" in bind else socket.AF_INET):
-            return str(error)
+            return None
     except OSError as exc:
-        return exc.strerror or str(exc)
+        return exc

@@ -9,6 +9,7 @@ files, no threads, no Lua. The rooms, from the bottom:
 - `outline`: what can be understood of a document, however wrong the rest of it is.
 - `shape`, `topology`, `scope`, `details`, `input_schema`: the checks.
 - `expression`: which nodes and inputs Lua code mentions, and `{{ }}` templates.
+- `manifest`: the Kubernetes form of a document, read and written.
 - `document`: all of it together: `read(text)` and `from_dict(value)`.
 - `inputs`: the inputs of one execution against `spec.inputs`.
 - `builder`, `reference`, `schema`: workflows in Python, `id@^1.2`, the JSON Schema for editors.

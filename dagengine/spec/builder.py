@@ -29,7 +29,15 @@ from pydantic import BaseModel
 from dagengine.errors import Problem, SpecError
 from dagengine.spec import document
 from dagengine.spec.document import Check
-from dagengine.spec.model import Concurrency, CronTrigger, Document, FailurePolicy, HTTPTrigger, Retention
+from dagengine.spec.model import (
+    Concurrency,
+    CronTrigger,
+    Document,
+    FailurePolicy,
+    HTTPTrigger,
+    RequiredEngine,
+    Retention,
+)
 from dagengine.spec.node_group import NodeGroup
 from dagengine.spec.node_options import PythonOptions, Timeout, plain
 from dagengine.spec.node_ref import Dependencies, NodeRef, PythonNodeRef
@@ -44,7 +52,8 @@ class Workflow(NodeGroup):
     `inputs` maps names to JSON Schemas, `outputs` names to templates. `http` is a path (`/trigger/name`) or an
     HTTPTrigger, `cron` a schedule or a CronTrigger; both may be mappings as in a document. `env` and `secrets` are the
     document's `configuration.env` and `configuration.secrets`, `modules` Lua code by name. `timeout`,
-    `failure_policy`, `concurrency` (a number is its `max`), `priority` and `retention` are those of `spec`.
+    `failure_policy`, `concurrency` (a number is its `max`), `engine` (a text is its `pool`), `priority` and `retention`
+    are those of `spec`.
     """
 
     def __init__(
@@ -66,6 +75,7 @@ class Workflow(NodeGroup):
         timeout: Timeout = None,
         failure_policy: FailurePolicy | None = None,
         concurrency: int | Mapping[str, object] | Concurrency | None = None,
+        engine: str | Mapping[str, object] | RequiredEngine | None = None,
         priority: int = 0,
         retention: Mapping[str, object] | Retention | None = None,
     ) -> None:
@@ -90,6 +100,7 @@ class Workflow(NodeGroup):
             modules=dict(modules or {}),
             timeout=timeout,
             failure_policy=failure_policy,
+            engine=_field(engine, "pool"),
             priority=priority or None,
             retention=plain(retention) if isinstance(retention, BaseModel) else retention,
         )
@@ -126,7 +137,7 @@ def _present(**fields: Any) -> dict[str, Any]:
 
 
 def _field(value: str | Mapping[str, object] | BaseModel | None, name: str) -> Mapping[str, object] | None:
-    """A trigger as a mapping, whichever way it was given."""
+    """A trigger, say, as a mapping, whichever way it was given."""
     if isinstance(value, str):
         return {name: value}
     return plain(value) if isinstance(value, BaseModel) else value

@@ -1,8 +1,9 @@
 """Reading a workflow document: text or values in, a checked `Document` out, or every problem at once.
 
 This is the door of the engine's and the orchestrator's trust: what comes out of here is well-formed, acyclic and refers
-only to what exists. The rooms that do the checking know nothing of each other; here their findings are put together,
-given lines, and raised as one `errors.SpecError`. Called by the registry, the command line, the builder and tests.
+only to what exists. Both forms of a document come in here: the plain one, and that of Kubernetes objects (`manifest`).
+The rooms that do the checking know nothing of each other; here their findings are put together, given lines, and raised
+as one `errors.SpecError`. Called by the registry, the command line, the builder and tests.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dagengine.spec import (
     details,
     executor_details,
     input_schema,
+    manifest,
     node_details,
     older_spelling,
     outline,
@@ -79,17 +81,19 @@ def _checked(parsed: Source, source: str, checks: Sequence[Check]) -> Document:
         line, column = parsed.locate(())
         known = [*parsed.problems, *_problems(parsed, parsed.findings)]
         raise error(source, known or [Problem(line=line, column=column, message=message)])
-    value, outdated = older_spelling.modernized(parsed.value)
+    form = manifest.understood(parsed.value)
+    value, outdated = older_spelling.modernized(form.value)
     document, misshapen = shape.validated(value)
     sketch = outline.outline(value)
-    broken = [*parsed.findings, *outdated, *misshapen]
+    broken = [*outdated, *misshapen]
     across = _across(sketch, parsed)
     problems = list(parsed.problems)
     covered = {problem.path for problem in problems}
-    problems += [p for p in _problems(parsed, [*broken, *across]) if p.path not in covered]
-    stand_in = document or (shape.repaired(value, broken) if checks else None)
+    found = [*parsed.findings, *form.findings, *map(form.told, [*broken, *across])]
+    problems += [p for p in _problems(parsed, found) if p.path not in covered]
+    stand_in = document or (shape.repaired(value, [*parsed.findings, *broken]) if checks else None)
     if stand_in is not None:
-        problems += _extra(stand_in, checks, parsed, {problem.path for problem in problems})
+        problems += _extra(stand_in, checks, parsed, form, {problem.path for problem in problems})
     if problems or document is None:
         raise error(source, list(dict.fromkeys(problems)))
     return document
@@ -109,17 +113,26 @@ def _across(sketch: Outline, parsed: Source) -> list[Finding]:
     return found
 
 
-def _extra(document: Document, checks: Sequence[Check], parsed: Source, wrong: set[str]) -> list[Problem]:
+def _extra(
+    document: Document, checks: Sequence[Check], parsed: Source, form: manifest.Form, wrong: set[str]
+) -> list[Problem]:
     """The problems that `checks` find, with lines, but for parts already known to be wrong."""
     found = []
     for check in checks:
         for problem in check(document):
-            path = parse_path(problem.path)
+            path = form.where(parse_path(problem.path))
             if any(format_path(path[:length]) in wrong for length in range(1, len(path) + 1)):
                 continue
             line, column = (problem.line, problem.column) if problem.line else parsed.locate(path)
             message = problem.message + (_comment_hint(parsed, path) if problem.message.endswith("near <eof>") else "")
-            found.append(Problem(line=line, column=column, path=problem.path, message=message))
+            found.append(
+                Problem(
+                    line=line,
+                    column=column,
+                    path=format_path(path) if form.is_object else problem.path,
+                    message=message,
+                )
+            )
     return found
 
 

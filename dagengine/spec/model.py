@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from dagengine.spec.base import Identifier, Model
 from dagengine.spec.duration import Duration
@@ -49,6 +49,7 @@ __all__ = [
     "Node",
     "OnPartition",
     "PythonExecutor",
+    "RequiredEngine",
     "Retention",
     "Retry",
     "RetryPolicy",
@@ -195,6 +196,39 @@ class Concurrency(Model):
     )
 
 
+_LabelValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=63)]
+_LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$", max_length=128)]
+
+
+class RequiredEngine(Model):
+    """Which engines may run executions of a workflow, and whether each of them gets one for itself."""
+
+    pool: _LabelValue | None = Field(
+        default=None, description="The pool of engines: those with this value of the label `pool`."
+    )
+    labels: dict[_LabelKey, _LabelValue] = Field(
+        default_factory=dict, description="Further labels that the engine must have, all of them."
+    )
+    exclusive: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether an execution has its engine for itself, from its begin there to its end.",
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _pool_apart(cls, labels: dict[str, str]) -> dict[str, str]:
+        if "pool" in labels:
+            raise ValueError(f"the label 'pool' has a field of its own: write engine: {{pool: {labels['pool']}}}")
+        return labels
+
+    @property
+    def all_labels(self) -> frozenset[tuple[str, str]]:
+        """All labels that the engine must have, each with its value."""
+        pool = {} if self.pool is None else {"pool": self.pool}
+        return frozenset((self.labels | pool).items())
+
+
 class KeptExecutions(Model):
     """Which executions that have ended are kept: not those that are older, nor those beyond so many newer ones."""
 
@@ -251,6 +285,9 @@ class Spec(Model):
         default="continue", description="After a failure, let what does not depend on it run, or stop everything."
     )
     concurrency: Concurrency | None = Field(default=None, description="Executions of this workflow that run at once.")
+    engine: RequiredEngine = Field(
+        default=RequiredEngine(), description="Which engines may run it, and whether each execution has one for itself."
+    )
     priority: int = Field(
         default=0,
         ge=-MAX_PRIORITY,

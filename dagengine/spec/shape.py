@@ -44,6 +44,9 @@ _WORDS_OF_PATTERNS: Final = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "expected the name of an environment variable, of letters, digits and '_'",
     r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$": "expected the name of a module, such as rows or shop.rows",
     r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$": "expected the name of a header, such as X-Request-Id",
+    r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$": "expected the value of a label, of letters, digits and any of . - _ "
+    "between them",
+    r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$": "expected the name of a label, such as zone or example.org/zone",
     r"^(/([^~/]|~[01])*)*$": "expected a JSON pointer such as /items/0/name, or '' for all of it",
 }
 _STAND_IN: Final = {"executor": {"type": "lua", "code": "return nil"}}

@@ -13,6 +13,7 @@ __all__ = [
     "BATCH_FACTS",
     "KEEPALIVE_SECONDS",
     "KEEPALIVE_TIMEOUT_SECONDS",
+    "LIVENESS",
     "MAX_FACT_BYTES",
     "MAX_LOG_LINE_BYTES",
     "MAX_MESSAGE_BYTES",
@@ -27,6 +28,9 @@ __all__ = [
 
 SERVICE: Final = "dagengine.wire.v1.Engine"
 """Full name of the gRPC service; also its name in the health service."""
+
+LIVENESS: Final = "liveness"
+"""Name in the health service for whether the process works at all: an engine that drains, or is full, still does."""
 
 MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
 """Largest message that either side accepts (gRPC's own default is 4 MiB)."""

@@ -35,7 +35,7 @@ def create_app(
     verbs: Verbs,
     *,
     metrics: Callable[[], bytes],
-    readiness: Callable[[], list[str]],
+    readiness: Callable[[bool], list[str]],
     health: Callable[[], list[str]],
     warnings: Callable[[], list[str]] = list,
     http_triggers: Callable[[str, str], str | None],
@@ -47,11 +47,11 @@ def create_app(
 ) -> FastAPI:
     """The REST interface over `verbs`.
 
-    `metrics` gives the Prometheus text; `readiness` the reasons why executions cannot be taken now (empty: ready),
-    `health` those why the process should be started anew (empty: it is well), `warnings` what else there is to know;
-    `http_triggers` the reference that a method and path start, or None. With `token`, all but health and readiness
-    need it. `allowed_hosts` are names (without port) beyond loopback names and IP addresses. `max_body` is in bytes;
-    `trigger_wait` (longest wait of an HTTP trigger) and `heartbeat` (of event streams) are in seconds.
+    `metrics` gives the Prometheus text; `readiness(needs_engine)` the reasons why executions cannot run now (empty:
+    ready), `health` those why the process should be started anew (empty: it is well), `warnings` what else there is to
+    know; `http_triggers` the reference that a method and path start, or None. With `token`, all but health and
+    readiness need it. `allowed_hosts` are names (without port) beyond loopback names and IP addresses. `max_body` is in
+    bytes; `trigger_wait` (longest wait of an HTTP trigger) and `heartbeat` (of event streams) are in seconds.
 
     `server.start` serves it. Elsewhere, call `app.state.waiting.release()` before the server stops: it ends waiting
     requests and event streams.

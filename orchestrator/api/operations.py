@@ -6,6 +6,7 @@ promise what the other does not keep.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.api import parameters
+from orchestrator.errors import Unavailable
 
 __all__ = ["Answer", "Body", "IDEMPOTENCY_KEY", "LAST_EVENT_ID", "Operation", "json_response", "routes"]
 
@@ -93,7 +95,10 @@ class _Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = self._by_method[scope["method"]]
         request = Request(scope, receive)
-        response = await operation.endpoint(request, parameters.read(request, operation.query))
+        try:
+            response = await operation.endpoint(request, parameters.read(request, operation.query))
+        except asyncio.CancelledError as cut:  # by the server, which stops, and has given this all the time it had
+            raise Unavailable("this orchestrator is stopping: try again, or ask another one") from cut
         await response(scope, receive, send)
 
 

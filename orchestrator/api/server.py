@@ -84,16 +84,28 @@ class Serving:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Port 0 takes a free one. Raises SettingsError when the address cannot be had."""
+    """A socket that has the address, and does not listen yet. Port 0 takes a free one.
+
+    Raises SettingsError when the address cannot be had.
+    """
     if not 0 <= port <= 65_535:  # getaddrinfo would take another one without a word
         raise _unusable(host, port, "there is no such port")
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=2_048)
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
     except socket.gaierror as exc:
         raise _unusable(host, port, str(exc)) from exc
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
     except OSError as exc:
+        bound.close()
         raise _unusable(host, port, os.strerror(exc.errno or 0)) from exc
+    return bound
 
 
 def _unusable(host: str, port: int, reason: str) -> SettingsError:
@@ -113,8 +125,8 @@ async def start(
 ) -> Serving:
     """Serve `app` (made by `create_app`) on `listener`, or else on `host`:`port`; returns once it takes requests.
 
-    `stop` waits up to `grace` seconds for requests under way. Raises SettingsError when the address or the TLS files
-    cannot be used.
+    `listener` is from `bind`. `stop` waits up to `grace` seconds for requests under way. Raises SettingsError when the
+    address or the TLS files cannot be used.
     """
     if tls is not None:
         files = pem.Files(
@@ -142,6 +154,11 @@ async def start(
     )
     config.load()
     listener = listener or bind(host, port)
+    try:
+        listener.listen(config.backlog)
+    except OSError as exc:  # somebody else, who had bound it too, was sooner
+        listener.close()
+        raise _unusable(host, port, os.strerror(exc.errno or 0)) from exc
     # Inherited by the connections; without it, asyncio's answers of two writes wait 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = _Server(config)

@@ -9,8 +9,8 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.api import examples
-from orchestrator.api.operations import Answer, Operation, json_response
+from orchestrator.api import examples, parameters
+from orchestrator.api.operations import Answer, Endpoint, Operation, json_response
 from orchestrator.verbs import Verbs
 from orchestrator.views import EngineList, Health, PoolList, Readiness, ReplicaList
 
@@ -22,8 +22,8 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 class System:
     """Engines, pools, replicas, health, readiness and metrics.
 
-    `readiness` gives the reasons why executions cannot be taken now, `health` those why the process should be started
-    anew, `warnings` what else somebody should know, `metrics` the Prometheus text.
+    `readiness(needs_engine)` gives the reasons why executions cannot be taken now, `health` those why the process
+    should be started anew, `warnings` what else somebody should know, `metrics` the Prometheus text.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class System:
         verbs: Verbs,
         *,
         metrics: Callable[[], bytes],
-        readiness: Callable[[], list[str]],
+        readiness: Callable[[bool], list[str]],
         health: Callable[[], list[str]],
         warnings: Callable[[], list[str]],
     ) -> None:
@@ -43,54 +43,37 @@ class System:
 
     def operations(self) -> Sequence[Operation]:
         """What this part of the interface offers."""
-        reasons = ["no engine is connected"]
+        return *self._lists(), *self._probes(), self._measurements()
+
+    def _lists(self) -> Sequence[Operation]:
         return (
-            Operation(
-                name="listEngines",
-                method="GET",
-                path="/api/v1/engines",
-                tag="system",
-                summary="List engines",
-                endpoint=self.engines,
-                answers={
-                    200: Answer(
-                        description="The engines known now.",
-                        schema=EngineList,
-                        example={"items": [examples.ENGINE]},
-                    )
-                },
+            _list(
+                "engines",
+                self.engines,
+                Answer(description="The engines known now.", schema=EngineList, example={"items": [examples.ENGINE]}),
             ),
-            Operation(
-                name="listPools",
-                method="GET",
-                path="/api/v1/pools",
-                tag="system",
-                summary="List pools",
+            _list(
+                "pools",
+                self.pools,
+                Answer(description="The pools as they stand.", schema=PoolList, example={"items": [examples.POOL]}),
                 description="Those over the whole system, and those that engines which are connected have for "
                 "themselves, as they last told.",
-                endpoint=self.pools,
-                answers={
-                    200: Answer(
-                        description="The pools as they stand.", schema=PoolList, example={"items": [examples.POOL]}
-                    )
-                },
             ),
-            Operation(
-                name="listReplicas",
-                method="GET",
-                path="/api/v1/replicas",
-                tag="system",
-                summary="List replicas",
+            _list(
+                "replicas",
+                self.replicas,
+                Answer(
+                    description="In the order in which they joined.",
+                    schema=ReplicaList,
+                    example={"items": [examples.REPLICA]},
+                ),
                 description="The orchestrators that share one store. Any of them takes any request; one leads.",
-                endpoint=self.replicas,
-                answers={
-                    200: Answer(
-                        description="In the order in which they joined.",
-                        schema=ReplicaList,
-                        example={"items": [examples.REPLICA]},
-                    )
-                },
             ),
+        )
+
+    def _probes(self) -> Sequence[Operation]:
+        reasons = ["no engine is connected"]
+        return (
             Operation(
                 name="getHealth",
                 method="GET",
@@ -115,6 +98,13 @@ class System:
                 tag="system",
                 summary="Can executions be taken now?",
                 endpoint=self.ready,
+                query=(
+                    parameters.flag(
+                        "without_engines",
+                        "Having no engine is no reason: what is started waits for one. This is what a load balancer, "
+                        "or the readiness probe of a pod, should ask.",
+                    ),
+                ),
                 answers={
                     200: Answer(description="Yes.", schema=Readiness, example={"ready": True, "reasons": []}),
                     503: Answer(
@@ -125,21 +115,23 @@ class System:
                 },
                 public=True,
             ),
-            Operation(
-                name="getMetrics",
-                method="GET",
-                path="/metrics",
-                tag="system",
-                summary="Metrics for Prometheus",
-                endpoint=self.metrics,
-                answers={
-                    200: Answer(
-                        description="The Prometheus text format.",
-                        media_type="text/plain",
-                        example="# TYPE dagengine_executions gauge\ndagengine_executions 1.0\n",
-                    )
-                },
-            ),
+        )
+
+    def _measurements(self) -> Operation:
+        return Operation(
+            name="getMetrics",
+            method="GET",
+            path="/metrics",
+            tag="system",
+            summary="Metrics for Prometheus",
+            endpoint=self.metrics,
+            answers={
+                200: Answer(
+                    description="The Prometheus text format.",
+                    media_type="text/plain",
+                    example="# TYPE dagengine_executions gauge\ndagengine_executions 1.0\n",
+                )
+            },
         )
 
     async def engines(self, _request: Request, _query: dict[str, Any]) -> Response:
@@ -162,11 +154,26 @@ class System:
             return json_response(Health(status="broken", reasons=reasons, warnings=warnings), status=503)
         return json_response(Health(warnings=warnings))
 
-    async def ready(self, _request: Request, _query: dict[str, Any]) -> Response:
-        """200 or 503, with the reasons."""
-        reasons = self._readiness()
-        return json_response(Readiness(ready=not reasons, reasons=reasons), status=503 if reasons else 200)
+    async def ready(self, _request: Request, query: dict[str, Any]) -> Response:
+        """200 or 503, with the reasons; and with warnings of what keeps no execution from running."""
+        reasons = self._readiness(not query["without_engines"])
+        answer = Readiness(ready=not reasons, reasons=reasons, warnings=self._warnings() or UNSET)
+        return json_response(answer, status=503 if reasons else 200)
 
     async def metrics(self, _request: Request, _query: dict[str, Any]) -> Response:
         """The Prometheus text."""
         return Response(self._metrics(), headers={"content-type": METRICS_TYPE, "cache-control": "no-store"})
+
+
+def _list(what: str, endpoint: Endpoint, answer: Answer, *, description: str = "") -> Operation:
+    """All there are of something, at the path of its name."""
+    return Operation(
+        name=f"list{what.capitalize()}",
+        method="GET",
+        path=f"/api/v1/{what}",
+        tag="system",
+        summary=f"List {what}",
+        description=description,
+        endpoint=endpoint,
+        answers={200: answer},
+    )

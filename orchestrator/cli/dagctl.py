@@ -14,7 +14,7 @@ try:
     from typer.core import TyperGroup
 
     from orchestrator.cli import failures
-    from orchestrator.cli.commands import change, dev, journal, keep, local, look, operate, repl
+    from orchestrator.cli.commands import change, dev, journal, keep, local, look, operate, repl, secret
 except KeyboardInterrupt:  # Ctrl-C when nothing has begun yet: as silent as one that comes later
     sys.exit(130)
 
@@ -74,7 +74,8 @@ def _build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     root.callback()(_root)
-    _add(root, local.run, local.validate, local.graph, local.schema, repl.repl, dev.dev, change.apply, change.start)
+    _add(root, local.run, local.validate, local.graph, local.schema, local.manifest)
+    _add(root, repl.repl, dev.dev, change.apply, change.start)
     get = _group("List workflows, executions, engines, pools or replicas.", "dagctl get executions --status failed")
     _add(get, look.workflows, look.executions, look.engines, look.pools, look.replicas)
     for singular, command in (
@@ -93,7 +94,7 @@ def _build() -> typer.Typer:
     _add(root, look.logs, look.watch, operate.why)
     _add(root, operate.cancel, operate.terminate, operate.pause, operate.resume, operate.retry, operate.skip)
     _add(root, operate.signal, operate.approve, operate.reject, operate.edit)
-    _add(root, journal.export, journal.replay, keep.purge, keep.backup, keep.restore)
+    _add(root, journal.export, journal.replay, keep.purge, keep.backup, keep.restore, secret.token)
     delete = _group("Remove a workflow.", "dagctl delete workflow hello@1.0.0")
     delete.command(name="workflow")(change.delete_workflow)
     root.add_typer(delete, name="delete")

@@ -43,6 +43,8 @@ def workflow(client: Client, reference: str, form: Format) -> None:
         ("Registered", _when(view.registered_at)),
         ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(view.labels.items()))),
         ("Triggers", "; ".join(_triggers(spec.get("triggers", {})))),
+        ("Engines", ", ".join(_engines(spec.get("engine", {})))),
+        ("Kept", "; ".join(_kept(spec.get("retention", {})))),
     ]
     blocks = [_pairs(facts)]
     if inputs := spec.get("inputs"):
@@ -60,6 +62,23 @@ def _triggers(triggers: Mapping[str, Any]) -> Iterable[str]:
         yield f"http {http.get('method', 'POST')} {http['path']}"
     if cron := triggers.get("cron"):
         yield f"cron {cron['schedule']} {cron.get('timezone', 'UTC')}"
+
+
+def _engines(engine: Mapping[str, Any]) -> Iterable[str]:
+    """What an engine must have to run it."""
+    pool = {"pool": engine["pool"]} if "pool" in engine else {}
+    yield from (f"{key}={value}" for key, value in (pool | engine.get("labels", {})).items())
+    if engine.get("exclusive"):
+        yield "one for each execution alone"
+
+
+def _kept(retention: Mapping[str, Any]) -> Iterable[str]:
+    """What the document says of that; the server says the rest."""
+    for what, otherwise in (("executions", "all"), ("logs", "as long as their execution")):
+        if (kept := retention.get(what)) is not None:
+            bounds = {"ttl": "for {}", "keep": "the newest {}"}
+            said = [words.format(kept[bound]) for bound, words in bounds.items() if bound in kept]
+            yield f"{what} {', '.join(said) or otherwise}"
 
 
 def _inputs(inputs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:

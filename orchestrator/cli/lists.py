@@ -130,20 +130,24 @@ def engines(client: Client, engine: str | None, form: Format) -> None:
     if form is not Format.TABLE:
         printing.structured(found if engine is None else found[0], form)
         return
+    reserved = any(view.reserved_for for view in found)
     rows = [
         (
             view.id,
             view.address,
             view.state,
+            view.labels.get("pool", ""),
             f"{view.running}/{view.capacity}",
+            *([view.reserved_for] if reserved else []),
             str(view.started),
             ",".join(view.executors),
             view.reason,
         )
         for view in found
     ]
-    headings = ("ID", "ADDRESS", "STATE", "RUNNING", "STARTED", "EXECUTORS", "REASON")
-    _print("engines", headings, rows, least=("EXECUTORS", "STARTED", "ADDRESS"))
+    only_when_told = ["RESERVED FOR"] if reserved else []
+    headings = ("ID", "ADDRESS", "STATE", "POOL", "RUNNING", *only_when_told, "STARTED", "EXECUTORS", "REASON")
+    _print("engines", headings, rows, least=("EXECUTORS", "STARTED", "ADDRESS", "POOL"))
 
 
 def pools(client: Client, pool: str | None, form: Format) -> None:

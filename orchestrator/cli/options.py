@@ -15,6 +15,7 @@ __all__ = [
     "IdempotencyKey",
     "Inputs",
     "InputsFile",
+    "ObjectFormat",
     "Output",
     "Priority",
     "Quiet",
@@ -28,6 +29,13 @@ class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     YAML = "yaml"
+
+
+class ObjectFormat(StrEnum):
+    """How a command prints objects that others read."""
+
+    YAML = "yaml"
+    JSON = "json"
 
 
 class GraphFormat(StrEnum):

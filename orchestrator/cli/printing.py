@@ -22,6 +22,7 @@ _COLORS = {
     "succeeded": "32",
     "ready": "32",
     "failed": "31",
+    "unhealthy": "31",
     "unreachable": "31",
     "cancelled": "33",
     "retrying": "33",

@@ -5,6 +5,8 @@ Flags become settings (`orchestrator.settings`); the rest is `orchestrator.cli.s
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +38,13 @@ def run(
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [env: HTTP_PORT]")] = None,
     engines: Annotated[
         str | None, typer.Option(metavar="HOST:PORT,…", help="Addresses of the engines. [env: ENGINES]")
+    ] = None,
+    discovery: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="How more engines are found: auto, static, pods, endpointslices or dns. [env: ENGINE_DISCOVERY]",
+        ),
     ] = None,
     pools: Annotated[
         str | None, typer.Option(metavar="NAME=SIZE,…", help="Pools over the whole system. [env: POOLS]")
@@ -75,6 +84,10 @@ def run(
     announce: Annotated[
         bool, typer.Option("--announce", help='Print {"orchestrator": …, "url": …} on stdout once it listens.')
     ] = False,
+    healthcheck: Annotated[
+        bool,
+        typer.Option("--healthcheck", help="Ask the orchestrator that runs with these settings whether it is healthy."),
+    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -89,12 +102,14 @@ def run(
     Examples:
       dag-orchestrator --engines 127.0.0.1:50051,127.0.0.1:50052
       dag-orchestrator --port 0 --database-url sqlite:///state.db --announce
+      IN_CLUSTER_CONFIG=false dag-orchestrator --discovery pods
       DAGENGINE_TOKEN_FILE=/run/secrets/token dag-orchestrator --host 0.0.0.0 --engines engine-1:50051
     """
     flags = {
         "host": host,
         "http_port": port,
         "engines": engines,
+        "engine_discovery": discovery,
         "pools": pools,
         "database_url": database_url,
         "load_balancer_type": load_balancer,
@@ -105,10 +120,23 @@ def run(
         "log_format": log_format,
     }
     try:
-        _serve(flags, config=config, announce=announce)
+        if healthcheck:
+            _check(flags, config=config)
+        else:
+            _serve(flags, config=config, announce=announce)
     except (DAGEngineError, OrchestratorError) as exc:
         typer.echo(f"dag-orchestrator: {exc}", err=True)
         raise typer.Exit(2 if isinstance(exc, SettingsError) else 1) from exc
+
+
+def _check(flags: dict[str, Any], *, config: Path | None) -> None:
+    from orchestrator import settings as orchestrator_settings
+    from orchestrator.cli import healthcheck
+
+    fault = healthcheck.fault(orchestrator_settings.load(flags, config=config))
+    if fault is not None:
+        typer.echo(f"dag-orchestrator: {fault}", err=True)
+        raise typer.Exit(1)
 
 
 def _serve(flags: dict[str, Any], *, config: Path | None, announce: bool) -> None:
@@ -123,6 +151,8 @@ def _serve(flags: dict[str, Any], *, config: Path | None, announce: bool) -> Non
 
 def main() -> None:
     """Run `dag-orchestrator`; exits with 0, 1 (it broke) or 2 (it was used wrongly)."""
+    # Without this the first process of a container would not even hear SIGTERM before it listens.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app(prog_name="dag-orchestrator")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 
@@ -13,6 +14,8 @@ from dagengine.server import lifetime
 from orchestrator.api import server as rest
 from orchestrator.app import Options, Orchestrator
 from orchestrator.errors import OrchestratorError
+from orchestrator.kubernetes.access import InPod, Kubeconfig
+from orchestrator.options import Kubernetes
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.transport import grpc_link
 
@@ -31,13 +34,21 @@ def run(settings: OrchestratorSettings, *, announce: bool) -> None:
 
 async def _serve(settings: OrchestratorSettings, *, announce: bool) -> None:
     configuration.warn_of_short_token(settings.token())
-    stopping = lifetime.catch_signals()
-    async with orchestrator(settings) as running:
+    stopping = lifetime.catch_signals(patience=settings.shutdown_timeout)
+    # A port in use is found out before other replicas hear of this one, which may even be about to lead.
+    listener = rest.bind(settings.host, settings.http_port)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        running = await stack.enter_async_context(orchestrator(settings))
         served = await running.serve(
-            settings.host, settings.http_port, tls=_https(settings), grace=settings.shutdown_timeout
+            settings.host,
+            settings.http_port,
+            tls=_https(settings),
+            grace=settings.shutdown_timeout,
+            listener=listener,
         )
         try:
-            log.info("listening", url=served.url, engines=list(settings.engines))
+            log.info("listening", url=served.url, engines=list(settings.engines), discovery=settings.discovery)
             if announce:
                 sys.stdout.write(json.dumps({"orchestrator": settings.orchestrator_id, "url": served.url}) + "\n")
                 sys.stdout.flush()
@@ -68,7 +79,32 @@ def orchestrator(settings: OrchestratorSettings) -> Orchestrator:
             token=settings.token(),
             tls=_session_tls(settings),
             allowed_hosts=settings.allowed_hosts,
+            kubernetes=_kubernetes(settings),
+            dns=f"{settings.k8s_service_name}:{settings.grpc_port}" if settings.discovery == "dns" else "",
+            grpc_port=settings.grpc_port,
+            discovery_interval=settings.engine_discovery_interval,
+            health_check_interval=settings.engine_health_check_interval,
         ),
+    )
+
+
+def _kubernetes(settings: OrchestratorSettings) -> Kubernetes | None:
+    """What is to be done with a cluster; None when nothing is."""
+    found = settings.discovery if settings.discovery in ("pods", "endpointslices") else None
+    if found is None and not settings.lease and not settings.objects:
+        return None
+    return Kubernetes(
+        access=InPod()
+        if settings.in_cluster_config
+        else Kubeconfig(paths=settings.kubeconfig, context=settings.k8s_context),
+        namespace=settings.namespace,
+        discovery=found,
+        label_selector=settings.k8s_label_selector,
+        service_name=settings.k8s_service_name,
+        lease=settings.lease,
+        workflows=settings.k8s_workflows,
+        autoscaling=settings.engine_autoscaling,
+        workload=settings.engine_workload,
     )
 
 

@@ -36,6 +36,19 @@ class InProcessDiscovery:
         self._level.set(self._level.value - {address})
         return address
 
+    @property
+    def trouble(self) -> str:
+        """Nothing: who registers an engine says so."""
+        return ""
+
+    @property
+    def leaving(self) -> frozenset[Address]:
+        """None: who is taken out has nothing left."""
+        return frozenset()
+
+    async def run(self) -> None:
+        """Nothing to do."""
+
     def watch(self) -> AsyncIterator[frozenset[Address]]:
         """The registered engines, now and after each change."""
         return self._level.watch()

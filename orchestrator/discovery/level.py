@@ -7,8 +7,8 @@ loop (it may be made and set before that loop runs).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Generic, TypeVar
 
 __all__ = ["Level"]
 
@@ -51,6 +51,22 @@ class Level(Generic[T]):
                 yield self._value
             else:
                 await self._changed()
+
+    async def while_open(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` until the level is closed, or to its end. What it raises is raised."""
+        working, closed = asyncio.create_task(work), asyncio.create_task(self._until_closed())
+        try:
+            await asyncio.wait((working, closed), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            for task in (working, closed):
+                task.cancel()
+            await asyncio.gather(working, closed, return_exceptions=True)
+
+    async def _until_closed(self) -> None:
+        while not self._closed:
+            await self._changed()
 
     async def _changed(self) -> None:
         woken = asyncio.get_running_loop().create_future()

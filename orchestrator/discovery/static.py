@@ -68,6 +68,19 @@ class StaticDiscovery:
     def __init__(self, addresses: Iterable[Address]) -> None:
         self._level = Level(frozenset(addresses))
 
+    @property
+    def trouble(self) -> str:
+        """Nothing: a list cannot be out of date."""
+        return ""
+
+    @property
+    def leaving(self) -> frozenset[Address]:
+        """None: a list does not tell."""
+        return frozenset()
+
+    async def run(self) -> None:
+        """Nothing to do."""
+
     def watch(self) -> AsyncIterator[frozenset[Address]]:
         """The set, once; then nothing until the discovery is closed."""
         return self._level.watch()

@@ -5,6 +5,7 @@ the next comparison sooner. These tasks do the work, each in a module of its own
 
 - `membership` keeps this process a replica, `leadership` does what only one of them may
 - `claims` takes over what nobody owns, `placer` places what waits
+- `acceptance` takes what is started, `obstacles` tells why it waits
 - `sessions` looks after engines that stay away, `doubts` asks about what engines hold and nobody here knows
 - `parking` takes what only waits from engines
 - `commits` commits facts, `ending` ends what is given up
@@ -15,10 +16,8 @@ the next comparison sooner. These tasks do the work, each in a module of its own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
-
-import msgspec
 
 from dagengine.admission.declaration import Declared
 from dagengine.clock import Clock
@@ -26,26 +25,31 @@ from dagengine.spec.model import Document
 from orchestrator import defaults
 from orchestrator.blobs.base import Blobs
 from orchestrator.dispatcher import placement
+from orchestrator.dispatcher.acceptance import Acceptance
 from orchestrator.dispatcher.admission import Admission
 from orchestrator.dispatcher.answers import Answers
 from orchestrator.dispatcher.claims import Claims
 from orchestrator.dispatcher.commits import Commits
 from orchestrator.dispatcher.concurrency import Limits
+from orchestrator.dispatcher.demand import Demand, measure
+from orchestrator.dispatcher.election import Election
 from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.feed import Feed
 from orchestrator.dispatcher.following import Following
 from orchestrator.dispatcher.inboxes import Inboxes
 from orchestrator.dispatcher.leadership import Leadership
 from orchestrator.dispatcher.ledger import Ledger
+from orchestrator.dispatcher.links import UNNAMED, Links
 from orchestrator.dispatcher.membership import Member
+from orchestrator.dispatcher.obstacles import Obstacles
 from orchestrator.dispatcher.placer import Placer
 from orchestrator.dispatcher.plans import Plans
 from orchestrator.dispatcher.pools import Pools
 from orchestrator.dispatcher.sessions import Sessions
-from orchestrator.dispatcher.tracked import Tracked, waits_for_retry
-from orchestrator.errors import StoreError, Unavailable
+from orchestrator.dispatcher.tracked import Tracked
+from orchestrator.errors import Unavailable
 from orchestrator.monitor.monitor import Monitor
-from orchestrator.store.base import TERMINAL, ExecutionRecord, NewExecution, Store, Topic
+from orchestrator.store.base import ExecutionRecord, NewExecution, Store, Topic
 from orchestrator.supervision import Supervisor
 from orchestrator.transport.base import Transport
 from orchestrator.verbs import EngineView, PoolView
@@ -79,13 +83,15 @@ class Dispatcher:
         supervisor: Supervisor | None = None,
         led: Callable[[bool], None] | None = None,
         steady: Clock | None = None,
+        election: Election | None = None,
     ) -> None:
         """`name` is that of this replica, for people. `lease` and `engine_lost_after` are in seconds.
 
         `queue_limit` counts executions that wait for an engine, `queue_bytes` bounds what their inputs take. `pools`
         are those over the whole system, by name. The dispatcher's tasks are watched by `supervisor`. `led(leads)` is
         called when this replica becomes the leader, and when that is over. `steady` is the clock for leases, which
-        must go on whatever anybody does to the wall clock; without one it is `clock`.
+        must go on whatever anybody does to the wall clock; without one it is `clock`. Without an `election`, replicas
+        elect their leader in the store.
         """
         self.feed = Feed()
         self._ledger = Ledger()
@@ -95,8 +101,15 @@ class Dispatcher:
         self._led = led
         self._supervisor = supervisor or Supervisor()
         self._admission = Admission(self._ledger, limit=queue_limit, limit_bytes=queue_bytes)
+        self._election = election
         self._member = Member(
-            store, steady or clock, name=name, lease=lease, changed=self._standing_changed, forget=self._forget
+            store,
+            steady or clock,
+            name=name,
+            lease=lease,
+            changed=self._standing_changed,
+            forget=self._forget,
+            election=election,
         )
         self._following = Following(self.feed, store, clock, self._ledger, self._member)
         answers = Answers(
@@ -155,6 +168,7 @@ class Dispatcher:
             may_promise=lambda: self._member.owns,
             steady=steady or clock,
         )
+        self.links = Links(self._ledger, self._sessions, self._supervisor, clock)
         self._leadership = Leadership(
             self._member,
             store,
@@ -176,8 +190,18 @@ class Dispatcher:
             sessions=self._sessions,
             leads=lambda: self.leads,
         )
+        self._acceptance = Acceptance(
+            store,
+            self._ledger,
+            member=self._member,
+            plans=self._plans,
+            limits=self._limits,
+            admission=self._admission,
+            claims=self._claims,
+            leads=lambda: self.leads,
+        )
+        self._obstacles = Obstacles(self._ledger, plans=self._plans, limits=self._limits, ending=self._ending)
         self._tasks: list[asyncio.Task[None]] = []
-        self._links: dict[str, asyncio.Task[None]] = {}
 
     # --- life ---
 
@@ -185,6 +209,8 @@ class Dispatcher:
         """Become a replica, take over what nobody owns, and start to work. StoreError."""
         await self._member.join()
         self._start(self._member.run)  # the lease runs while the rest is read
+        if self._election is not None:
+            self._start(self._member.stand)
         self._start(self._commits.run)  # what was cancelled ends when it is claimed, after all that engines have sent
         await self._leadership.take_up()
         await self._claims.claim()
@@ -192,6 +218,7 @@ class Dispatcher:
             self._leadership.run,
             self._claims.run,
             self._placer.run,
+            self.links.run,
             self._sessions.look_after_absent,
             self._sessions.doubts.run,
             self._sessions.parking.run,
@@ -208,12 +235,10 @@ class Dispatcher:
 
         Executions go on at their engines, and are adopted by another replica, or when somebody comes back.
         """
-        for address in list(self._links):
-            await self.remove_link(address, reason="this orchestrator is closing")
+        await self.links.close()
         await self._supervisor.stop(*self._tasks)
         self._tasks.clear()
-        if self._member.id:
-            await self._member.leave()
+        await self._member.leave()
         self.feed.close()
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -227,23 +252,11 @@ class Dispatcher:
 
     def add_link(self, transport: Transport, address: str) -> None:
         """Keep a session with the engine at `address` from now on."""
-        link = transport.link(address, self._sessions)
-        self._ledger.roster.links[address] = link
-        self._links[address] = self._supervisor.start(link.run(), name=f"link {address}")
+        self.links.add(transport, address)
 
-    async def remove_link(self, address: str, *, reason: str = "it is not among the known engines any more") -> None:
+    async def remove_link(self, address: str, *, reason: str = UNNAMED) -> None:
         """End the session with the engine at `address`, and forget the engine unless it still has executions."""
-        link = self._ledger.roster.links.pop(address, None)
-        if link is None:
-            return
-        engine = self._ledger.roster.by_link(link)
-        self._sessions.disconnected(link, reason)
-        task = self._links.pop(address)
-        self._supervisor.release(task)
-        await link.close()
-        await asyncio.gather(task, return_exceptions=True)
-        if engine is not None and not engine.running:
-            self._ledger.roster.forget_unlinked(engine.id)
+        await self.links.remove(address, reason=reason)
 
     # --- replicas ---
 
@@ -336,66 +349,25 @@ class Dispatcher:
         """
         if self.feed.closed:
             raise Unavailable("the orchestrator is closing, or has broken down: its log tells")
-        plan = self._plans.of(document)
-        declared = plan.concurrency if new.concurrency_key is not None else None
-        if declared is not None and declared.on_conflict == "skip":
-            new = msgspec.structs.replace(new, most=declared.max)
-
-        with self._admission.place(len(new.inputs)):
-            made, created = await self._record(new, keyed=declared is not None)
-            if created:
-                self._monitor.execution_started()
-                if made.owner != self._member.id:
-                    self._claims.look()
-                elif made.id not in self._ledger.executions:
-                    self._limits.enter(Tracked(made, plan))
+        made, created = await self._acceptance.accept(new, document)
+        if created:
+            self._monitor.execution_started()
         return made, created
-
-    async def _record(self, new: NewExecution, *, keyed: bool) -> tuple[ExecutionRecord, bool]:
-        def record() -> Awaitable[tuple[ExecutionRecord, bool]]:
-            owned = self.leads or not keyed
-            return self._store.create_execution(new if owned else msgspec.structs.replace(new, owned=False))
-
-        try:
-            return await self._member.write(record)
-        except StoreError:
-            self._claims.doubt()  # perhaps only the answer is lost; should nobody be able to tell, it runs all the same
-            found = await self._store.execution(new.id)
-            if found is None or found.seed != new.seed:
-                raise
-            return found, True
 
     async def waiting_on(self, record: ExecutionRecord) -> str | None:
         """Why no engine runs an execution; None when one does, when it waits for something of its own, or has ended.
 
-        A reason of `placement.Placement`; or `broken`: it was given up, and the store has yet to take its end; or
-        `concurrency`: others of its workflow that share its key are to end first; or `engine_away:ID`: it has an
-        engine that is not connected. Of what another replica owns it is told as this one sees it.
+        The reasons are those of `Obstacles.of_execution`.
         """
-        if record.id in self._ending:
-            return "broken"
-        if self._limits.waits(record.id):
-            return "concurrency"
-        tracked = self._ledger.executions.get(record.id)
-        if (engine := record.engine if tracked is None else tracked.engine) and record.status not in TERMINAL:
-            return None if self._ledger.roster.has(engine) else f"engine_away:{engine}"
-        if tracked is not None or record.status in TERMINAL:
-            return self._ledger.queue.reason(record.id)
-        if record.owner is None and record.epoch and not waits_for_retry(record):
-            return None  # parked, or about to be claimed
-        plan = await self._plans.get(record.digest)
-        if plan is None:
-            return None
-        roster = self._ledger.roster
-        answer = placement.choose(
-            "least-loaded",
-            plan.reference,
-            roster.fleet,
-            roster.load,
-            required_executors=plan.executors,
-            required_pools=plan.pools,
-        )
-        return answer.reason or ("concurrency" if record.concurrency_key is not None else None)
+        return await self._obstacles.of_execution(record)
+
+    async def obstacle(self, digest: str) -> str | None:
+        """Why no engine could run the version with a digest, however idle; None when one could."""
+        return await self._obstacles.of_version(digest)
+
+    async def demand(self) -> Demand:
+        """What there is to run, over all replicas; for the leader. StoreError."""
+        return await measure(self._store, self._ledger, self._plans, self._clock)
 
     def reconsider(self, engine: str) -> None:
         """`engine` has learnt something: executions that it could not run may be tried there again."""

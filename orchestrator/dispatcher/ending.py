@@ -22,7 +22,7 @@ from dagengine.clock import Clock
 from dagengine.events import facts
 from dagengine.events.facts import ErrorInfo, Fact
 from dagengine.graph.compiled import compile_document
-from dagengine.machine import operations
+from dagengine.machine import fanout, operations
 from dagengine.machine.conclusion import shortened
 from dagengine.machine.machine import Machine, fold
 from dagengine.machine.stimuli import Begin, Operate
@@ -174,7 +174,12 @@ class Ending:
     async def _commit(
         self, tracked: Tracked, record: ExecutionRecord, last: Sequence[Fact], *, given_up: bool = False
     ) -> bool:
-        """Record last facts; False when they do not follow what is in the store, or leave a retry in the inbox."""
+        """Record last facts; False when they do not follow what is in the store, or leave a retry in the inbox.
+
+        Without any, what was asked was done before, and only the answer to that was lost, or is still to come.
+        """
+        if not last:
+            return False
         payloads = [facts.encode(fact) for fact in last]
         batch = await values.kept(self._blobs, made(record.id, record.epoch, record.last_seq + 1, payloads))
         if tracked.engine is not None or not await self._store.end_undispatched(batch, retries=given_up):
@@ -186,7 +191,9 @@ class Ending:
     async def _history(self, record: ExecutionRecord) -> list[Fact]:
         history: list[Fact] = []
         while len(history) < record.last_seq:
-            page = await self._store.facts(record.id, after=len(history), limit=_PAGE)
+            # Not what follows: somebody else may be ending it at the same time.
+            left = record.last_seq - len(history)
+            page = await self._store.facts(record.id, after=len(history), limit=min(_PAGE, left))
             if not page:
                 raise StoreError(f"the journal of {record.id} ends after {len(history)} of {record.last_seq} facts")
             # With all values: what outputs there were becomes those of the last fact.
@@ -230,6 +237,7 @@ def _obeyed(
     last: list[Fact] = []
     if history:
         machine = fold(graph, history, execution=record.id, seed=record.seed)
+        fanout.resume(machine)  # an item may end of what is asked: how far the others have come is in no fact
     else:
         machine = Machine(graph, execution=record.id, seed=record.seed)
         begin = Begin(at=wanted[0].at, inputs=record.inputs)

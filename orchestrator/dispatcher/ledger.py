@@ -47,7 +47,7 @@ class Ledger:
 
     def placeable(self, tracked: Tracked) -> bool:
         """Whether an engine that is here is able to run it, has it room or not; True while none is ready."""
-        eligible = self.roster.fleet.eligible(tracked.plan.executors, tracked.plan.pools)
+        eligible = self.roster.fleet.eligible(tracked.plan.needs)
         if eligible.reason is not None:
             return eligible.reason in ("no_engine", "all_draining")
         return not eligible.capacities.keys() <= tracked.excluded
@@ -111,7 +111,7 @@ class Ledger:
             return
         self.withdraw(tracked)
         tracked.engine = engine.id
-        engine.running[tracked.record.id] = tracked.plan.reference
+        _take(engine, tracked)
 
     def forget(self, tracked: Tracked) -> None:
         """It has ended, or others look after it: the place it took is free."""
@@ -130,7 +130,8 @@ class Ledger:
         self.held.clear()
         self._held_size = 0
         for engine in self.roster.engines.values():
-            engine.running.clear()
+            engine.leave_all()
+        self.work.set()
 
     def meant_for(self, engine: str) -> list[Tracked]:
         """What an engine is meant to have."""
@@ -148,7 +149,7 @@ class Ledger:
         """A new session with `engine` has begun: what is on its way there still is."""
         for tracked in self.meant_for(engine.id):
             if tracked.dispatching:
-                engine.running[tracked.record.id] = tracked.plan.reference
+                _take(engine, tracked)
 
     def reconsider(self, engine: str) -> None:
         """`engine` is not what it was: what it could not run may be tried there again."""
@@ -162,4 +163,8 @@ class Ledger:
     def _unassign(self, tracked: Tracked) -> None:
         engine = self.roster.engines.get(tracked.engine or "")
         if engine is not None:
-            engine.running.pop(tracked.record.id, None)
+            engine.leave(tracked.record.id)
+
+
+def _take(engine: Engine, tracked: Tracked) -> None:
+    engine.take(tracked.record.id, tracked.plan.reference, alone=tracked.plan.needs.exclusive)

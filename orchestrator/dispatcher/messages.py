@@ -8,7 +8,7 @@ from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2
 from orchestrator.store.base import ExecutionRecord, InboxItem
 
-__all__ = ["ack", "adopt", "delivery", "drop", "histories", "lease", "resend"]
+__all__ = ["ack", "adopt", "delivery", "drop", "histories", "lease", "resend", "reserve"]
 
 
 def ack(execution: str, epoch: int, seq: int, *, position: int = 0) -> session_pb2.OrchestratorMessage:
@@ -42,6 +42,11 @@ def resend(execution: str, epoch: int, from_seq: int) -> session_pb2.Orchestrato
 def drop(execution: str, epoch: int) -> session_pb2.OrchestratorMessage:
     """The engine must forget the execution."""
     return session_pb2.OrchestratorMessage(drops=[session_pb2.Drop(execution=execution, epoch=epoch)])
+
+
+def reserve(execution: str, *, over: bool = False) -> session_pb2.OrchestratorMessage:
+    """The engine is to become free for the execution, or (`over`) need not any more."""
+    return session_pb2.OrchestratorMessage(reserves=[session_pb2.Reserve(execution=execution, over=over)])
 
 
 def delivery(items: Iterable[InboxItem]) -> session_pb2.OrchestratorMessage:

@@ -94,6 +94,8 @@ class Parking:
         tracked = self._ledger.executions.get(park.execution)
         if tracked is None or tracked.dispatching or tracked.engine != engine.id or tracked.inbox:
             return
+        if tracked.plan.needs.exclusive:
+            return  # it has its engine until its end
         wake_at = park.wake_at or None
         try:
             parked = await self._store.park(park.execution, park.epoch, park.last_seq, wake_at)

@@ -14,8 +14,9 @@ Three strategies:
 `least-loaded`
     The engine with the smallest share of its capacity in use; among equals the first by name.
 
-Every strategy passes over engines that are not ready, lack an executor, are excluded, or hold as many executions as
-their capacity. When that leaves none, the answer is a machine-readable reason.
+Every strategy passes over engines that are not ready, lack an executor or a label, are excluded, or hold as many
+executions as their capacity. An engine that is reserved for one execution counts as full (`Roster.load`). An exclusive
+execution goes to an engine that holds nothing. When that leaves none, the answer is a machine-readable reason.
 """
 
 from __future__ import annotations
@@ -28,7 +29,18 @@ import msgspec
 
 from orchestrator.dispatcher.ring import Ring
 
-__all__ = ["STRATEGIES", "Candidate", "EngineState", "Fleet", "Placement", "Strategy", "bound", "choose"]
+__all__ = [
+    "ANYWHERE",
+    "STRATEGIES",
+    "Candidate",
+    "EngineState",
+    "Fleet",
+    "Needs",
+    "Placement",
+    "Strategy",
+    "bound",
+    "choose",
+]
 
 Strategy = Literal["consistent-hash", "round-robin", "least-loaded"]
 STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
@@ -36,25 +48,50 @@ STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 _FIRST_STEPS: Final = 24
 """Points that are looked at one by one before the open engines are gathered, which costs a pass over all engines."""
 
-EngineState = Literal["connecting", "ready", "draining", "unreachable"]
+EngineState = Literal["connecting", "ready", "draining", "unhealthy", "unreachable"]
+
+
+Labels = frozenset[tuple[str, str]]
+"""Names of labels, each with its value."""
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """What an execution needs of its engine: executor types, pools of the engine's own, and labels, all of them.
+
+    An `exclusive` one needs an engine for itself.
+    """
+
+    executors: frozenset[str] = frozenset()
+    pools: frozenset[str] = frozenset()
+    labels: Labels = frozenset()
+    exclusive: bool = False
+
+
+ANYWHERE: Final = Needs()
+"""Needs that any engine meets."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """What placement knows of an engine, beside its load: the executor types that it offers, and its own pools."""
+    """What placement knows of an engine, beside its load: the executor types that it offers, its own pools, its labels,
+    and whether it can be reserved for one execution."""
 
     engine: str
     capacity: int
     state: EngineState
     executors: frozenset[str]
     pools: frozenset[str] = frozenset()
+    labels: Labels = frozenset()
+    reservable: bool = True
 
 
 class Placement(msgspec.Struct, frozen=True, gc=False):
     """The engine that gets the execution, or the reason why none does; exactly one of the two is set.
 
     Reasons: `no_engine` (none is connected), `all_draining`, `no_executor:<type>` (no ready engine offers it;
-    several types are joined by `+`), `no_pool:<name>` (none of those that do has the pool), `engines_unable` (all that
-    could are excluded), `engines_full`.
+    several types are joined by `+`), `no_label:<name>=<value>` (none of those that do has the label),
+    `no_pool:<name>` (none of those has the pool), `no_reservable_engine` (none of those can be reserved, and it is
+    exclusive), `engines_unable` (all that could are excluded), `engines_full` (or reserved for others);
+    `no_free_engine` (each holds something or is reserved for others, and it is exclusive).
     """
 
     engine: str | None = None
@@ -83,31 +120,44 @@ class Fleet:
         if len(self.candidates) != len(ordered):
             raise ValueError("two candidates have the same engine name")
         self.ring: Ring = (previous.ring if previous else Ring()).with_engines(self.candidates)
-        self._eligible: dict[tuple[frozenset[str], frozenset[str]], _Eligible] = {}
+        self._eligible: dict[Needs, _Eligible] = {}
 
-    def eligible(self, required: frozenset[str], pools: frozenset[str] = frozenset()) -> _Eligible:
-        """The ready engines that offer all of the executors `required`, and have all of `pools`."""
-        known = self._eligible.get((required, pools))
+    def eligible(self, needs: Needs) -> _Eligible:
+        """The ready engines that meet all `needs`, whatever they hold."""
+        known = self._eligible.get(needs)
         if known is None:
-            known = self._eligible[required, pools] = self._select(required, pools)
+            known = self._eligible[needs] = self._select(needs)
         return known
 
-    def _select(self, required: frozenset[str], pools: frozenset[str]) -> _Eligible:
+    def _select(self, needs: Needs) -> _Eligible:
         ready = [candidate for candidate in self.candidates.values() if candidate.state == "ready"]
         if not ready:
             draining = any(candidate.state == "draining" for candidate in self.candidates.values())
             return _Eligible({}, "all_draining" if draining else "no_engine")
-        able = {candidate.engine: candidate.capacity for candidate in ready if required <= candidate.executors}
+        able = [candidate for candidate in ready if needs.executors <= candidate.executors]
         if not able:
-            offered = frozenset().union(*(candidate.executors for candidate in ready))
-            # Each type may be offered somewhere, but all of them by nobody: then the combination is what is missing.
-            missing = sorted(required - offered) or sorted(required)
-            return _Eligible({}, f"no_executor:{'+'.join(missing)}")
-        fit = {engine: capacity for engine, capacity in able.items() if pools <= self.candidates[engine].pools}
+            return _Eligible({}, f"no_executor:{_lacking(needs.executors, (each.executors for each in ready))}")
+        there = [candidate for candidate in able if needs.labels <= candidate.labels]
+        if not there:
+            labels, had = _written(needs.labels), (_written(each.labels) for each in able)
+            return _Eligible({}, f"no_label:{_lacking(labels, had)}")
+        fit = [candidate for candidate in there if needs.pools <= candidate.pools]
         if not fit:
-            declared = frozenset[str]().union(*(self.candidates[engine].pools for engine in able))
-            return _Eligible({}, f"no_pool:{'+'.join(sorted(pools - declared) or sorted(pools))}")
-        return _Eligible(fit)
+            return _Eligible({}, f"no_pool:{_lacking(needs.pools, (each.pools for each in there))}")
+        if needs.exclusive:
+            fit = [candidate for candidate in fit if candidate.reservable]
+        return _Eligible(
+            {candidate.engine: candidate.capacity for candidate in fit}, None if fit else "no_reservable_engine"
+        )
+
+
+def _written(labels: Labels) -> frozenset[str]:
+    return frozenset(f"{name}={value}" for name, value in labels)
+
+
+def _lacking(needed: frozenset[str], offered: Iterable[frozenset[str]]) -> str:
+    """What nobody offers of what is needed. Each may be offered somewhere, but all by nobody: then all of it."""
+    return "+".join(sorted(needed.difference(*offered)) or sorted(needed))
 
 
 def bound(running: int, engines: int) -> int:
@@ -121,18 +171,18 @@ def choose(
     fleet: Fleet,
     running: Mapping[str, int],
     *,
-    required_executors: frozenset[str] = frozenset(),
-    required_pools: frozenset[str] = frozenset(),
+    needs: Needs = ANYWHERE,
     excluded: Collection[str] = (),
     turn: int = 0,
 ) -> Placement:
     """The engine for one execution.
 
     `key` is the workflow version, `id@version`. `running` counts the executions that each engine holds (none where
-    it has no entry), those that were just given to it included. `excluded` engines have said that they are unable to
-    run this execution. `turn` is the number of placements before this one (`round-robin` only).
+    it has no entry), those that were just given to it included; no less than its capacity where it is reserved.
+    `excluded` engines have said that they are unable to run this execution. `turn` is the number of placements before
+    this one (`round-robin` only).
     """
-    eligible = fleet.eligible(required_executors, required_pools)
+    eligible = fleet.eligible(needs)
     if eligible.reason is not None:
         return Placement(reason=eligible.reason)
     capacities = eligible.capacities
@@ -140,6 +190,10 @@ def choose(
         capacities = {engine: capacity for engine, capacity in capacities.items() if engine not in excluded}
         if not capacities:
             return Placement(reason="engines_unable")
+    if needs.exclusive:
+        capacities = {engine: 1 for engine, capacity in capacities.items() if capacity and not running.get(engine)}
+        if not capacities:
+            return Placement(reason="no_free_engine")
     match strategy:
         case "consistent-hash":
             engine = _by_hash(key, fleet.ring, capacities, running)

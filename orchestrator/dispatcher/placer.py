@@ -1,6 +1,8 @@
 """The placer: takes executions from the queue as engines have room, records the dispatch, and sends them off.
 
 Engines get histories with all their values: what is kept as large values is put back before it is sent.
+
+What waits for an engine of its own takes its turn with the rest (`saving`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from orchestrator.dispatcher.ending import Ending
 from orchestrator.dispatcher.engines import Engine
 from orchestrator.dispatcher.ledger import Ledger
 from orchestrator.dispatcher.queue import Lane
+from orchestrator.dispatcher.saving import Savings
 from orchestrator.dispatcher.tracked import Tracked
 from orchestrator.errors import Fenced, StoreError, TransportError, ValuesMissing
 from orchestrator.store.base import Store, StoredFact
@@ -58,6 +61,7 @@ class Placer:
         self._strategy = strategy
         self._ending = ending
         self._fenced = fenced
+        self._savings = Savings(ledger)
         self._turn = 0
 
     async def run(self) -> None:
@@ -69,9 +73,12 @@ class Placer:
 
     async def _place(self) -> None:
         stuck: list[Lane] = []
+        self._savings.release()
         chosen = self._choose(stuck)
         if chosen:
             await asyncio.gather(*(self._dispatch(engine, given) for engine, given in chosen.items()))
+            self._savings.release()
+        self._savings.begin()  # after what was before them in line is sent: an engine that is kept for one refuses it
         for lane in stuck:
             await self._end_cancelled(lane)
 
@@ -86,18 +93,20 @@ class Placer:
 
     def _choose(self, stuck: list[Lane]) -> dict[Engine, list[Tracked]]:
         """Take from the queue whatever has a place now, by engine. Lanes that wait for another reason go to `stuck`."""
+        chosen: dict[Engine, list[Tracked]] = {}
+        if not len(self._ledger.queue):
+            return chosen  # most passes: engines tell of their load all the time
         roster = self._ledger.roster
         fleet, load = roster.fleet, roster.load
-        chosen: dict[Engine, list[Tracked]] = {}
         for lane in self._ledger.queue:
+            alone = lane.needs.exclusive
             for tracked in lane:
                 answer = placement.choose(
                     self._strategy,
                     tracked.plan.reference,
                     fleet,
-                    load,
-                    required_executors=lane.executors,
-                    required_pools=lane.pools,
+                    self._savings.for_one(tracked.record.id, load) if alone else load,
+                    needs=lane.needs,
                     excluded=lane.excluded,
                     turn=self._turn,
                 )
@@ -107,8 +116,8 @@ class Placer:
                         stuck.append(lane)
                     break
                 self._turn += 1
-                load[answer.engine] = load.get(answer.engine, 0) + 1
                 engine = roster.engines[answer.engine]
+                load[engine.id] = engine.capacity if alone else load.get(engine.id, 0) + 1
                 self._ledger.give(tracked, engine)
                 tracked.dispatching = True
                 chosen.setdefault(engine, []).append(tracked)
@@ -201,5 +210,6 @@ def _start(engine: Engine, tracked: Tracked) -> session_pb2.OrchestratorMessage:
         seed=record.seed,
         history=record.last_seq,
         priority=record.priority,
+        exclusive=plan.needs.exclusive,
     )
     return session_pb2.OrchestratorMessage(starts=[start])

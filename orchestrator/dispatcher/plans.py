@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import MutableMapping
+from typing import Final
 
 import structlog
 from pydantic import ValidationError
 
 from dagengine.spec.model import Document
+from orchestrator.dispatcher.placement import Needs
 from orchestrator.dispatcher.tracked import Plan
 from orchestrator.store.base import Store
 
 __all__ = ["Plans"]
 
 _log = structlog.get_logger("orchestrator.plans")
+
+_REMEMBERED: Final = 10_000
+"""Versions of which it is remembered what they need."""
 
 
 class Plans:
@@ -25,6 +30,7 @@ class Plans:
         self._store = store
         self._shared_pools = shared_pools
         self._plans: MutableMapping[str, Plan] = weakref.WeakValueDictionary()
+        self._needs: dict[str, Needs] = {}
 
     def __len__(self) -> int:
         return len(self._plans)
@@ -50,3 +56,18 @@ class Plans:
                 return None
             plan = self.of(document)
         return plan
+
+    async def needs(self, digest: str) -> Needs | None:
+        """What the executions of a version need, those of other replicas too; None as with `get`. StoreError.
+
+        It is asked again and again, and remembered: nobody holds on to the plans of what other replicas run.
+        """
+        needs = self._needs.get(digest)
+        if needs is None:
+            plan = await self.get(digest)
+            if plan is None:
+                return None
+            while len(self._needs) >= _REMEMBERED:
+                del self._needs[next(iter(self._needs))]
+            needs = self._needs[digest] = plan.needs
+        return needs

@@ -13,21 +13,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dagengine.admission.line import Line, rank
+from orchestrator.dispatcher.placement import Needs
 from orchestrator.dispatcher.tracked import Tracked
 
 __all__ = ["Lane", "Queue"]
 
-_Key = tuple[frozenset[str], frozenset[str], frozenset[str]]
+_Key = tuple[Needs, frozenset[str]]
 
 
 class Lane:
     """Executions that need the same. `reason` says why the first one had no place; None before that."""
 
-    __slots__ = ("excluded", "executors", "line", "pools", "reason", "waiting")
+    __slots__ = ("excluded", "line", "needs", "reason", "waiting")
 
-    def __init__(self, executors: frozenset[str], pools: frozenset[str], excluded: frozenset[str]) -> None:
-        self.executors = executors
-        self.pools = pools
+    def __init__(self, needs: Needs, excluded: frozenset[str]) -> None:
+        self.needs = needs
         self.excluded = excluded
         self.reason: str | None = None
         self.waiting: dict[str, Tracked] = {}
@@ -60,10 +60,15 @@ class Queue:
         """Lanes, in the order of the first execution of each."""
         return iter(sorted(self._lanes.values(), key=lambda lane: lane.line.first_rank or 0))
 
+    @property
+    def any_exclusive(self) -> bool:
+        """Whether an execution here wants an engine for itself."""
+        return any(lane.needs.exclusive for lane in self._lanes.values())
+
     def add(self, tracked: Tracked) -> None:
         """Put an execution into its lane, where its priority and its waiting put it."""
         self.remove(tracked)
-        key = (tracked.plan.executors, tracked.plan.pools, frozenset(tracked.excluded))
+        key = (tracked.plan.needs, frozenset(tracked.excluded))
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(*key)
@@ -81,13 +86,17 @@ class Queue:
         lane.line.remove(tracked.record.id)
         self.size -= len(tracked.record.inputs)
         if not lane.waiting:
-            del self._lanes[lane.executors, lane.pools, lane.excluded]
+            del self._lanes[lane.needs, lane.excluded]
 
     def clear(self) -> None:
         """Take all out."""
         self._lanes.clear()
         self._lane_of.clear()
         self.size = 0
+
+    def lane_of(self, execution: str) -> Lane | None:
+        """The lane in which an execution waits; None when it does not."""
+        return self._lane_of.get(execution)
 
     def reason(self, execution: str) -> str | None:
         """Why an execution had no place when that was last looked at; None when it does not wait here."""

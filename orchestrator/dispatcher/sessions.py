@@ -117,6 +117,7 @@ class Sessions:
                 self._absences.begin(record.engine)
                 continue
             self._ledger.give(tracked, engine)
+            engine.others = max(0, engine.others - 1)  # it was one of those until now
             engine.link.send(messages.adopt(record))
             self._monitor.executions_adopted(1)
             if tracked.inbox:
@@ -279,7 +280,7 @@ class Sessions:
         """A session has ended. Its executions stay where they are until the engine has stayed away for too long."""
         engine = self._ledger.roster.by_link(link)
         if engine is not None and engine.state != "unreachable":
-            surprising = engine.state != "draining" and self._ledger.roster.links.get(link.address) is link
+            surprising = engine.standing[0] != "draining" and self._ledger.roster.links.get(link.address) is link
             engine.state, engine.reason = "unreachable", reason
             self._absences.begin(engine.id)
             self._pools.away(engine.id)
@@ -294,11 +295,14 @@ class Sessions:
         state: EngineState = "draining" if load.draining else "ready"
         engine.pools = {pool.name: pool for pool in load.pools}
         others = max(0, load.running - len(engine.running))
-        if (engine.capacity, engine.state, engine.others) != (load.capacity, state, others):
-            engine.capacity, engine.state, engine.others = load.capacity, state, others
+        told = load.capacity, state, others, load.reserved_for
+        before = engine.capacity, engine.state, engine.others, engine.reserved
+        if before != told:
+            engine.capacity, engine.state, engine.others, engine.reserved = told
             engine.reason = "it is shutting down" if load.draining else ""
-            self._ledger.roster.changed()
             self._ledger.work.set()
+        if before[:2] != told[:2]:  # what others have there changes all the time, and is no part of the fleet
+            self._ledger.roster.changed()
 
     async def _keep_logs(self, logs: session_pb2.LogBatch) -> None:
         lines = [(msgspec.json.decode(line, type=_LogNode).node, line) for line in logs.lines]
@@ -330,6 +334,9 @@ class Sessions:
                 # It counts otherwise than we do; its next load report says when there is room again.
                 engine.capacity = max(0, len(engine.running) - 1)
                 self._ledger.roster.changed()
+            case session_pb2.Refusal.RESERVED if tracked.plan.needs.exclusive:
+                # Others are there; its next load report says when they are gone.
+                engine.others = max(1, engine.others)
             case session_pb2.Refusal.DRAINING:
                 engine.state, engine.reason = "draining", "it is shutting down"
                 self._ledger.roster.changed()
@@ -359,7 +366,7 @@ class Sessions:
     def _broken(self, engine: Engine, tracked: Tracked, fault: str) -> None:
         """An engine broke down on it. Perhaps that engine's own fault: another one may try, as long as there is one."""
         tracked.excluded.add(engine.id)
-        able = self._ledger.roster.fleet.eligible(tracked.plan.executors, tracked.plan.pools).capacities
+        able = self._ledger.roster.fleet.eligible(tracked.plan.needs).capacities
         if able.keys() <= tracked.excluded:
             self._give_up_on(tracked, ErrorInfo(type="Broken", message=fault))
         else:

@@ -9,6 +9,7 @@ import msgspec
 from dagengine.admission.concurrency import OnConflict
 from dagengine.events import facts
 from dagengine.spec.model import Document
+from orchestrator.dispatcher.placement import Needs
 from orchestrator.store.base import Appended, Batch, ExecutionRecord, InboxItem
 
 __all__ = ["Limit", "Plan", "Tracked", "waits_for_retry"]
@@ -26,14 +27,13 @@ class Limit(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True, weakref=True):
     """What dispatching a workflow version takes: its canonical document, and what it needs of an engine.
 
-    `pools` are those that the engine must have itself, `shared_pools` those over the whole system.
+    `needs.pools` are those that the engine must have itself, `shared_pools` those over the whole system.
     """
 
     reference: str
     digest: str
     canonical: bytes
-    executors: frozenset[str]
-    pools: frozenset[str] = frozenset()
+    needs: Needs
     shared_pools: frozenset[str] = frozenset()
     concurrency: Limit | None = None
 
@@ -47,8 +47,12 @@ class Plan(msgspec.Struct, frozen=True, weakref=True):
             document.reference,
             document.digest,
             document.canonical,
-            frozenset(node.executor.type for node in nodes if node.executor.type != "wait"),
-            pools - shared_pools,
+            Needs(
+                executors=frozenset(node.executor.type for node in nodes if node.executor.type != "wait"),
+                pools=pools - shared_pools,
+                labels=document.spec.engine.all_labels,
+                exclusive=document.spec.engine.exclusive,
+            ),
             pools & shared_pools,
             None if declared is None else Limit(declared.max, declared.on_conflict),
         )

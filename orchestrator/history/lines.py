@@ -28,7 +28,7 @@ from dagengine.spec.model import Document
 from dagengine.spec.path import Path, parse_path
 from dagengine.spec.source import FatalError
 from orchestrator.errors import RequestError
-from orchestrator.history.header import FORMAT, JournalHeader
+from orchestrator.reports import FORMAT, JournalHeader
 from orchestrator.verbs import FactView
 
 __all__ = ["History", "encode", "read"]

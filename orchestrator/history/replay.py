@@ -21,8 +21,8 @@ from dagengine.machine.check import check
 from dagengine.machine.machine import Machine
 from dagengine.machine.state import State
 from dagengine.machine.stimuli import Resume
-from orchestrator.history.header import JournalHeader
 from orchestrator.history.lines import History
+from orchestrator.reports import JournalHeader
 
 __all__ = ["Problem", "Replayed", "replay"]
 

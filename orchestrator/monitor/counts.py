@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator.verbs import PoolView
 
-__all__ = ["COMMIT_SECONDS", "EXECUTION_SECONDS", "Histogram", "Levels", "Snapshot"]
+__all__ = ["COMMIT_SECONDS", "EXECUTION_SECONDS", "Discovered", "Histogram", "Levels", "Scaled", "Snapshot"]
 
 EXECUTION_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400)
 """Upper bounds of the buckets of execution durations."""
@@ -45,6 +45,32 @@ class Histogram:
         return rows
 
 
+class Discovered(msgspec.Struct, frozen=True, kw_only=True):
+    """How a way of finding engines stands: how many it names, and whether it cannot tell of changes at present."""
+
+    source: str
+    engines: int
+    frozen: bool
+    changes: int
+    """Sets that it has told of since the start."""
+
+
+class Scaled(msgspec.Struct, frozen=True, kw_only=True):
+    """How the workload of the engines is scaled: what there is to run for it, and what is made of that.
+
+    `desired` is the number of engines that follows, `replicas` the one that the workload is to have now, `draining`
+    how many of them are being emptied. While `frozen`, all of them are of the past.
+    """
+
+    desired: int
+    replicas: int
+    draining: int
+    load: int
+    frozen: bool
+    changes: dict[str, int]
+    """Times that the workload was scaled, `up` and `down`."""
+
+
 class Levels(msgspec.Struct, frozen=True, kw_only=True):
     """What is so right now: executions that engines have and that wait for one, engines by state, and pools."""
 
@@ -52,6 +78,9 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
     queued: int = 0
     engines: Mapping[str, int] = {}
     pools: Sequence[PoolView] = ()
+    discoveries: Sequence[Discovered] = ()
+    scaling: Scaled | None = None
+    """None where engines are not scaled, or another replica does that."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +101,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Facts that were not taken, by reason: `gap` (earlier ones were missing) or `fenced` (an epoch of the past)."""
     facts_lost: int
     """Facts that engines were told to be committed, and that the store does not have."""
+    leads: bool
+    """Whether this orchestrator leads the replicas."""
+    leaderships: int
+    """Times that it has become the leader."""
     adopted: int
     """Executions that engines went on with after a session, or the owner, had changed."""
     parked: int

@@ -21,14 +21,14 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from orchestrator.monitor.counts import Histogram
+    from orchestrator.monitor.counts import Discovered, Histogram, Scaled
     from orchestrator.monitor.monitor import Monitor
     from orchestrator.verbs import PoolView
 
 __all__ = ["Exposition"]
 
 _STATUSES: Final = ("succeeded", "failed", "cancelled")
-_STATES: Final = ("connecting", "ready", "draining", "unreachable")
+_STATES: Final = ("connecting", "ready", "draining", "unhealthy", "unreachable")
 _REFUSALS: Final = ("gap", "fenced")
 _OUTCOMES: Final = ("started", "refused", "skipped")
 
@@ -74,7 +74,13 @@ class Exposition(Collector):
         for state in _STATES:
             engines.add_metric([state], levels.engines.get(state, 0))
         yield engines
+        yield GaugeMetricFamily(
+            "dagengine_leader", "1 while this orchestrator leads the replicas.", int(self._monitor.leads)
+        )
         yield from _pools(levels.pools)
+        yield from _discoveries(levels.discoveries)
+        if levels.scaling is not None:
+            yield from _scaling(levels.scaling)
 
     def _counts(self) -> Iterator[Metric]:
         monitor = self._monitor
@@ -93,6 +99,9 @@ class Exposition(Collector):
             "dagengine_store_lost_facts",
             "Facts that engines were told to be committed, and that the store does not have.",
             monitor.lost,
+        )
+        yield CounterMetricFamily(
+            "dagengine_leaderships", "Times that this orchestrator has become the leader.", monitor.leaderships
         )
         yield CounterMetricFamily(
             "dagengine_executions_adopted", "Executions that engines went on with in a new session.", monitor.adopted
@@ -134,6 +143,40 @@ def _pools(pools: Iterable[PoolView]) -> Iterator[Metric]:
         for family, value in zip((size, used, waiting), values, strict=True):
             family.add_metric(label, value)
     yield from (size, used, waiting)
+
+
+def _discoveries(discoveries: Iterable[Discovered]) -> Iterator[Metric]:
+    engines = GaugeMetricFamily("dagengine_discovery_engines", "Engines that are named.", labels=["source"])
+    frozen = GaugeMetricFamily(
+        "dagengine_discovery_frozen",
+        "1 while changes are not heard of, so that known engines are kept.",
+        labels=["source"],
+    )
+    changes = CounterMetricFamily("dagengine_discovery_changes", "Sets of engines that were told.", labels=["source"])
+    for found in discoveries:
+        engines.add_metric([found.source], found.engines)
+        frozen.add_metric([found.source], int(found.frozen))
+        changes.add_metric([found.source], found.changes)
+    yield from (engines, frozen, changes)
+
+
+def _scaling(scaled: Scaled) -> Iterator[Metric]:
+    """Only the replica that leads has these."""
+    for name, documentation, value in (
+        ("desired", "Engines that the workload should have, by what there is to run.", scaled.desired),
+        ("replicas", "Engines that the workload is to have now.", scaled.replicas),
+        ("draining", "Engines that are being emptied to be removed.", scaled.draining),
+        ("load", "Executions that engines of the workload have, or that wait for one.", scaled.load),
+        ("frozen", "1 while nothing is scaled, because what is known may be out of date.", int(scaled.frozen)),
+    ):
+        yield GaugeMetricFamily(f"dagengine_autoscaling_{name}", documentation, value)
+    yield _by_label(
+        "dagengine_autoscaling_changes",
+        "Times that the workload was scaled.",
+        "direction",
+        ("up", "down"),
+        scaled.changes,
+    )
 
 
 def _by_label(

@@ -60,6 +60,8 @@ class Monitor:
         self.parked = 0
         self.taken_over = 0
         self.lost = 0
+        self.leads = False
+        self.leaderships = 0
         self.requests: Counter[tuple[str, int]] = Counter()
         """HTTP requests by method and status."""
         self.execution_seconds = Histogram(EXECUTION_SECONDS)
@@ -83,6 +85,8 @@ class Monitor:
             facts_committed=self.committed,
             facts_refused=dict(self.refused),
             facts_lost=self.lost,
+            leads=self.leads,
+            leaderships=self.leaderships,
             adopted=self.adopted,
             parked=self.parked,
             taken_over=self.taken_over,
@@ -160,6 +164,11 @@ class Monitor:
     def execution_taken_over(self) -> None:
         """An execution that an engine may still have was another owner's until now."""
         self.taken_over += 1
+
+    def led(self, leads: bool) -> None:
+        """This orchestrator leads the replicas from now on, or does so no more."""
+        self.leads = leads
+        self.leaderships += leads
 
     def commit_took(self, seconds: float) -> None:
         """A transaction that made facts durable took so long."""

@@ -22,9 +22,9 @@ from dagengine.spec.duration import parse_duration
 from orchestrator.errors import NotFound, RequestError, StoreError
 from orchestrator.monitor.monitor import Monitor
 from orchestrator.registry.registry import Registry
+from orchestrator.reports import Purged, PurgeReport
 from orchestrator.retention import policy
 from orchestrator.retention.policy import Kept
-from orchestrator.retention.report import Purged, PurgeReport
 from orchestrator.store.base import Expired, Store
 
 __all__ = ["STEP", "Purger"]

@@ -63,11 +63,11 @@ def put_back(saved: Path, place: Path, *, force: bool, progress: Progress = lamb
     """Put the copy `saved` where the store `place` is to be, or with `force` where one is; what is in it.
 
     Raises StoreError when `saved` is no sound store of this release or of one before, or a process has `place` open,
-    and RequestError when something is there already.
+    and RequestError when something is there already, or nothing at `saved`.
     """
     with _explained(saved):
         if not saved.is_file():
-            raise errors.StoreError(f"There is no backup at {saved}.")
+            raise errors.RequestError(f"There is no backup at {saved}.")
         guard = lock.ProcessLock(place.with_name(place.name + ".lock"), guarded=place)
         try:
             with drafts.draft(place, force=force) as draft:

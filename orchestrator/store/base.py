@@ -38,6 +38,7 @@ from orchestrator.store.records import (
     LogRecord,
     Membership,
     NewExecution,
+    Outstanding,
     Replica,
     Status,
     StoredFact,
@@ -57,6 +58,7 @@ __all__ = [
     "LogRecord",
     "Membership",
     "NewExecution",
+    "Outstanding",
     "PAGE_BYTES",
     "Replica",
     "Status",
@@ -94,18 +96,26 @@ class Store(Protocol):
 
     # --- replicas ---
 
-    async def join(self, replica: str, *, name: str, lease: int) -> Membership:
+    async def join(self, replica: str, *, name: str, lease: int, elect: bool = True) -> Membership:
         """Become a replica, with a lease of so many microseconds. From here on every write is fenced.
 
-        The first to join, and whoever renews or joins after the leader has gone, leads. `replica` is an id that none
-        had before. Raises StoreError when this process has joined already, unless it has left or was fenced.
+        The first to join, and whoever renews or joins after the leader has gone, leads; without `elect` neither
+        joining nor renewing makes this replica so, but only `lead`. `replica` is an id that none had before. Raises
+        StoreError when this process has joined already, unless it has left or was fenced.
         """
 
     async def renew(self) -> Membership:
         """Renew the lease. One that has run out is renewed as well, if nobody has ended it. Fenced."""
 
-    async def take_over(self) -> int:
-        """End the leases of other replicas that have run out; how many. What they owned can be claimed at once."""
+    async def lead(self, term: int) -> Membership:
+        """Renew the lease, and lead under `term`, which an election elsewhere has given to this replica. Fenced.
+
+        Only a term higher than any that was led under before makes a leader, and ends the lease of the one that led
+        until then: it writes no more. With any other, nothing but the lease changes; the answer tells who leads.
+        """
+
+    async def take_over(self) -> list[str]:
+        """End the leases of other replicas that have run out; their names. What they owned can be claimed at once."""
 
     async def leave(self) -> None:
         """End the own lease: what this replica owns can be claimed at once, and it writes no more. Idempotent."""
@@ -176,6 +186,13 @@ class Store(Protocol):
 
     async def dispatched(self) -> list[tuple[str, str]]:
         """Every `(engine, digest)` for which an engine has an execution that has not ended, whoever owns that."""
+
+    async def outstanding(self, *, now: int) -> list[Outstanding]:
+        """What engines have and what waits for one at `now`, whoever owns it, by version and engine.
+
+        What is parked is left out, and so is what has a concurrency key and no engine: whether that waits for an
+        engine only the leader knows. Of what nobody owns, the first 100,000 are counted.
+        """
 
     async def claim(self, *, now: int, limit: int, keyed: bool) -> list[ExecutionRecord]:
         """Own executions that can be claimed at `now`, those that have waited longest first; at most `limit`.

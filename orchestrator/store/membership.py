@@ -6,7 +6,8 @@ database where replicas share one, so that their own clocks may differ.
 A replica is one for as long as its row is there, and no longer: its writes lock that row against being deleted (where
 others could do that), so ending a lease waits for the writes under way, and no write comes after it. A lease that has
 run out does nothing by itself; somebody has to end it. The leader is the holder of one lease more, which it keeps for
-as long as it is a replica.
+as long as it is a replica. Who leads is found out here, or said by an election elsewhere (`lead`): then a higher term
+ends the former leader as a replica, so that nothing of it is written under the new one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from orchestrator import errors
 from orchestrator.store import base, ownership, schema
 
-__all__ = ["end_all", "fenced", "join", "leave", "renew", "replicas", "take_over"]
+__all__ = ["end_all", "fenced", "join", "lead", "leave", "renew", "replicas", "take_over"]
 
 _replicas = schema.replicas
 _leases = schema.leases
@@ -40,31 +41,45 @@ def fenced() -> errors.Fenced:
     )
 
 
-def join(connection: sa.Connection, replica: str, *, name: str, lease: int, now: int) -> base.Membership:
-    """Become a replica until `now + lease`, and lead when nobody does."""
+def join(connection: sa.Connection, replica: str, *, name: str, lease: int, elect: bool, now: int) -> base.Membership:
+    """Become a replica until `now + lease`, and, with `elect`, lead when nobody does."""
     row = {"id": replica, "name": name, "joined_at": now, "until": now + lease}
     connection.execute(_replicas.insert(), row)
-    return _membership(connection, replica, now=now, until=now + lease)
+    return _membership(connection, replica, elect=elect, now=now, until=now + lease)
 
 
-def renew(connection: sa.Connection, replica: str, *, lease: int, now: int) -> base.Membership:
-    """Be a replica until `now + lease`, and lead when nobody does. Fenced when it is none any more."""
-    change = _replicas.update().where(_replicas.c.id == replica)
-    if connection.execute(change.values(until=now + lease)).rowcount == 0:
-        raise fenced()
-    return _membership(connection, replica, now=now, until=now + lease)
+def renew(connection: sa.Connection, replica: str, *, lease: int, elect: bool, now: int) -> base.Membership:
+    """Be a replica until `now + lease`, and, with `elect`, lead when nobody does. Fenced when it is none any more."""
+    _prolong(connection, replica, until=now + lease)
+    return _membership(connection, replica, elect=elect, now=now, until=now + lease)
 
 
-def take_over(connection: sa.Connection, replica: str, *, now: int) -> int:
-    """End the leases of others that have run out; how many. One with a write under way is left for the next time."""
+def lead(connection: sa.Connection, replica: str, *, term: int, lease: int, now: int) -> tuple[base.Membership, bool]:
+    """Be a replica until `now + lease`, and lead under `term` if it is higher than any before. Fenced.
+
+    True with the answer when somebody else had led until then, and is a replica no more.
+    """
+    _prolong(connection, replica, until=now + lease)
+    holder, highest = connection.execute(_leader.with_for_update()).one()
+    ended = False
+    if term > highest:
+        connection.execute(_leases.update().where(_leases.c.name == schema.LEADER).values(holder=replica, term=term))
+        ended = holder != replica and _is_replica(connection, holder)
+        if ended:
+            _end(connection, [holder])
+    return _membership(connection, replica, elect=False, now=now, until=now + lease), ended
+
+
+def take_over(connection: sa.Connection, replica: str, *, now: int) -> list[str]:
+    """End the leases of others that have run out; their names. One with a write under way is left for the next time."""
     over = (
-        sa.select(_replicas.c.id)
+        sa.select(_replicas.c.id, _replicas.c.name)
         .where(_replicas.c.until <= now, _replicas.c.id != replica)
         .with_for_update(skip_locked=True)
     )
-    ids = connection.scalars(over).all()
-    _end(connection, ids)
-    return len(ids)
+    found = connection.execute(over).all()
+    _end(connection, [replica for replica, _ in found])
+    return [name for _, name in found]
 
 
 def leave(connection: sa.Connection, replica: str) -> None:
@@ -93,13 +108,28 @@ def _end(connection: sa.Connection, ids: Sequence[str]) -> None:
         ownership.free(connection, schema.executions.c.owner.in_(ids))
 
 
-def _membership(connection: sa.Connection, replica: str, *, now: int, until: int) -> base.Membership:
+def _prolong(connection: sa.Connection, replica: str, *, until: int) -> None:
+    change = _replicas.update().where(_replicas.c.id == replica)
+    if connection.execute(change.values(until=until)).rowcount == 0:
+        raise fenced()
+
+
+def _membership(connection: sa.Connection, replica: str, *, elect: bool, now: int, until: int) -> base.Membership:
     count = connection.scalar(sa.select(sa.func.count()).select_from(_replicas)) or 0
-    return base.Membership(term=_term(connection, replica), others=count - 1, now=now, until=until)
+    holder, term = (_elected if elect else _leads)(connection, replica)
+    return base.Membership(
+        term=term if holder == replica else None, highest=term, others=count - 1, now=now, until=until
+    )
 
 
-def _term(connection: sa.Connection, replica: str) -> int | None:
-    """The term of `replica` as leader, which it becomes when there is none; None when another one leads."""
+def _leads(connection: sa.Connection, _: str) -> tuple[str | None, int]:
+    """Who leads, or led last, and the term of that."""
+    holder, term = connection.execute(_leader).one()
+    return holder, term
+
+
+def _elected(connection: sa.Connection, replica: str) -> tuple[str | None, int]:
+    """The same once `replica` has become the leader if there is none."""
     holder, term = connection.execute(_leader).one()
     if holder != replica and not _is_replica(connection, holder):
         # Somebody else may be about to lead: whoever gets the row looks again.
@@ -107,7 +137,7 @@ def _term(connection: sa.Connection, replica: str) -> int | None:
         if not _is_replica(connection, holder):
             holder, term = replica, term + 1
             connection.execute(_leases.update().where(_leases.c.name == schema.LEADER).values(holder=holder, term=term))
-    return term if holder == replica else None
+    return holder, term
 
 
 def _is_replica(connection: sa.Connection, holder: str | None) -> bool:

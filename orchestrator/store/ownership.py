@@ -6,19 +6,38 @@ before they are judged, and what depends on them is read after that.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 import sqlalchemy as sa
 
 from orchestrator.store import base, queries, schema
 
-__all__ = ["claim", "free", "next_wake", "park"]
+__all__ = ["claim", "free", "next_wake", "outstanding", "park"]
 
 _executions = schema.executions
 _claimable: Final = sa.and_(_executions.c.owner.is_(None), _executions.c.wake_at.is_not(None))
 _without_key: Final = _executions.c.concurrency_key.is_(None)
 _next_wake: Final = sa.select(_executions.c.wake_at).where(_claimable).order_by(_executions.c.wake_at).limit(1)
 _next_wake_without_key: Final = _next_wake.where(_without_key)
+_COUNTED: Final = 100_000
+_kept: Final = sa.or_(_executions.c.engine.is_not(None), _without_key)
+# One part for each of the indexes by which nothing that is parked is read. What has ended is in neither; were it asked
+# for its status, SQLite would go by that, and read all that is parked.
+_outstanding_owned: Final = (
+    sa.select(_executions.c.digest, _executions.c.engine, sa.func.count())
+    .where(_executions.c.owner.is_not(None), _kept)
+    .group_by(_executions.c.digest, _executions.c.engine)
+)
+_unowned: Final = (
+    sa.select(_executions.c.digest, _executions.c.engine)
+    .where(_claimable, _executions.c.wake_at <= sa.bindparam("now"), _kept)
+    .limit(_COUNTED)
+    .subquery("unowned")
+)
+_outstanding_unowned: Final = sa.select(_unowned.c.digest, _unowned.c.engine, sa.func.count()).group_by(
+    _unowned.c.digest, _unowned.c.engine
+)
 # Built once: what is parked is parked one by one, and building takes longer than the database does.
 _to_park: Final = (
     sa.select(_executions.c.number, _executions.c.owner)
@@ -65,6 +84,18 @@ def next_wake(connection: sa.Connection, *, keyed: bool) -> int | None:
     """When the next execution can be claimed; None when none waits for a time."""
     found: int | None = connection.scalar(_next_wake if keyed else _next_wake_without_key)
     return found
+
+
+def outstanding(connection: sa.Connection, *, now: int) -> list[base.Outstanding]:
+    """What engines have and what waits for one, by version and engine."""
+    found: Counter[tuple[str, str | None]] = Counter()
+    for question, given in ((_outstanding_owned, {}), (_outstanding_unowned, {"now": now})):
+        for digest, engine, executions in connection.execute(question, given):
+            found[digest, engine] += executions
+    return [
+        base.Outstanding(digest=digest, engine=engine, executions=executions)
+        for (digest, engine), executions in found.items()
+    ]
 
 
 def park(

@@ -75,6 +75,7 @@ class PostgresStore(relational.RelationalStore):
         self._hear: Callable[[base.Topic], None] | None = None
         self._incarnation = ""
         self._lease = 0
+        self._elect = True
         self._starts = postgres_starts.Starts(self._submit)
 
     async def open(self) -> None:
@@ -102,31 +103,44 @@ class PostgresStore(relational.RelationalStore):
 
     # --- replicas ---
 
-    async def join(self, replica: str, *, name: str, lease: int) -> base.Membership:
+    async def join(self, replica: str, *, name: str, lease: int, elect: bool = True) -> base.Membership:
         def run(connection: postgres_connection.Connection) -> base.Membership:
             if connection.replica is not None:
                 raise errors.StoreError(
                     f"{self.name}: this process has joined it already, as replica {connection.replica}."
                 )
-            joined = membership.join(connection.core, replica, name=name, lease=lease, now=connection.now)
+            joined = membership.join(connection.core, replica, name=name, lease=lease, elect=elect, now=connection.now)
             connection.enter(replica, others=joined.others)
             return joined
 
         joined = await self._submit(run)
-        self._replica, self._lease = replica, lease
+        self._replica, self._lease, self._elect = replica, lease, elect
         return joined
 
     async def renew(self) -> base.Membership:
-        replica, lease = self._joined(), self._lease
+        replica, lease, elect = self._joined(), self._lease, self._elect
 
         def run(connection: postgres_connection.Connection) -> base.Membership:
-            renewed = membership.renew(connection.core, replica, lease=lease, now=connection.now)
+            renewed = membership.renew(connection.core, replica, lease=lease, elect=elect, now=connection.now)
             connection.alone = renewed.others == 0
             return renewed
 
         return await self._write(run)
 
-    async def take_over(self) -> int:
+    async def lead(self, term: int) -> base.Membership:
+        replica, lease = self._joined(), self._lease
+
+        def run(connection: postgres_connection.Connection) -> base.Membership:
+            standing, ended = membership.lead(connection.core, replica, term=term, lease=lease, now=connection.now)
+            if ended:
+                connection.tell("replicas", "claimable")
+            else:
+                connection.alone = standing.others == 0
+            return standing
+
+        return await self._write(run)
+
+    async def take_over(self) -> list[str]:
         replica = self._joined()
         return await self._write(
             lambda connection: membership.take_over(connection.core, replica, now=connection.now),

@@ -265,6 +265,14 @@ class Head(msgspec.Struct, frozen=True):
     status: Status
 
 
+class Outstanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How many executions of a version an engine has, or, where that is None, wait for one."""
+
+    digest: str
+    engine: str | None
+    executions: int
+
+
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """An orchestrator process over this store.
 
@@ -282,10 +290,12 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
     """Of the replica that asks. `term` is set when it leads: the fencing token of that, higher for each leader.
 
-    `others` is how many other replicas there are. `now` and `until` (the end of its lease) are on the store's clock.
+    `highest` is the highest term that anybody has led under; 0 when nobody ever has. `others` is how many other
+    replicas there are. `now` and `until` (the end of its lease) are on the store's clock.
     """
 
     term: int | None
+    highest: int
     others: int
     now: int
     until: int

@@ -105,6 +105,9 @@ class RelationalStore(abc.ABC):
     async def next_wake(self, *, keyed: bool) -> int | None:
         return await self._ask(lambda connection: ownership.next_wake(connection, keyed=keyed))
 
+    async def outstanding(self, *, now: int) -> list[base.Outstanding]:
+        return await self._ask(lambda connection: ownership.outstanding(connection, now=now))
+
     async def facts(self, execution: str, *, after: int = 0, limit: int = 1_000) -> list[base.StoredFact]:
         return await self._ask(lambda connection: queries.facts(connection, execution, after=after, limit=limit))
 

@@ -57,6 +57,7 @@ class SQLiteStore(relational.RelationalStore):
         self._readers: sqlite_connection.Readers | None = None
         self._incarnation = ""
         self._lease = 0
+        self._elect = True
         self._left = False
 
     async def open(self) -> None:
@@ -80,24 +81,34 @@ class SQLiteStore(relational.RelationalStore):
 
     # --- replicas ---
 
-    async def join(self, replica: str, *, name: str, lease: int) -> base.Membership:
+    async def join(self, replica: str, *, name: str, lease: int, elect: bool = True) -> base.Membership:
         def alone(connection: sa.Connection) -> base.Membership:
             membership.end_all(connection)
-            return membership.join(connection, replica, name=name, lease=lease, now=self._now(connection))
+            now = self._now(connection)
+            return membership.join(connection, replica, name=name, lease=lease, elect=elect, now=now)
 
         if self._replica is not None and not self._left:
             raise errors.StoreError(f"{self.name}: this process has joined it already, as replica {self._replica}.")
         joined = await self._submit(lambda connection: alone(connection.core))
-        self._replica, self._lease, self._left = replica, lease, False
+        self._replica, self._lease, self._elect, self._left = replica, lease, elect, False
         return joined
 
     async def renew(self) -> base.Membership:
-        replica, lease = self._joined(), self._lease
+        replica, lease, elect = self._joined(), self._lease, self._elect
         return await self._change(
-            lambda connection: membership.renew(connection, replica, lease=lease, now=self._now(connection))
+            lambda connection: membership.renew(
+                connection, replica, lease=lease, elect=elect, now=self._now(connection)
+            )
         )
 
-    async def take_over(self) -> int:
+    async def lead(self, term: int) -> base.Membership:
+        replica, lease = self._joined(), self._lease
+        standing, _ = await self._change(
+            lambda connection: membership.lead(connection, replica, term=term, lease=lease, now=self._now(connection))
+        )
+        return standing
+
+    async def take_over(self) -> list[str]:
         replica = self._joined()
         return await self._change(
             lambda connection: membership.take_over(connection, replica, now=self._now(connection))

@@ -57,6 +57,12 @@ class Link(Protocol):
     async def room(self) -> None:
         """Return when little enough waits to be sent, or no session is up: whoever sends much asks now and then."""
 
+    async def check(self) -> str:
+        """How the engine says it is, beside the session: empty when it is well, or why it is not.
+
+        TransportError when it does not say. Whoever asks bounds the time.
+        """
+
     async def run(self) -> None:
         """Keep a session up until `close`."""
 

@@ -14,6 +14,7 @@ from dagengine import pem
 from dagengine.wire import limits
 from dagengine.wire.v1 import session_pb2, session_pb2_grpc
 from orchestrator.errors import TransportError
+from orchestrator.transport import health
 from orchestrator.transport.base import Listener
 from orchestrator.transport.session import Identity, SessionLink, Stream
 
@@ -70,9 +71,16 @@ class _GrpcLink(SessionLink):
     ) -> None:
         super().__init__(address, listener, identity, silence=silence)
         self._tls = tls
+        self._channel: grpc.aio.Channel | None = None
 
     def dial(self) -> AbstractAsyncContextManager[Stream]:
         return self._dial()
+
+    async def check(self) -> str:
+        """Ask the engine's health service, over the connection of the session."""
+        if self._channel is None:
+            raise TransportError(f"there is no session with {self.address}")
+        return await health.check(self._channel, self.address)
 
     @asynccontextmanager
     async def _dial(self) -> AsyncIterator[Stream]:
@@ -81,6 +89,7 @@ class _GrpcLink(SessionLink):
             if self._tls is None
             else grpc.aio.secure_channel(self.address, self._tls.credentials(), options=OPTIONS)
         )
+        self._channel = channel
         try:
             stub = session_pb2_grpc.EngineStub(channel)  # type: ignore[no-untyped-call]  # generated code
             call = stub.Session(timeout=None)
@@ -89,6 +98,7 @@ class _GrpcLink(SessionLink):
             finally:
                 call.cancel()
         finally:
+            self._channel = None
             await channel.close()
 
 

@@ -133,7 +133,7 @@ def _fields(message: session_pb2.OrchestratorMessage) -> dict[str, tuple[int, in
     """The lowest and the highest field of each execution in a message, counting those whose order matters.
 
     Acknowledgements, requests to send again and deliveries may come later or sooner: they count under the epoch that
-    they name only, or are delivered again.
+    they name only, or are delivered again. What an engine is to become free for is of no use once that has come.
     """
     fields: dict[str, tuple[int, int]] = {}
     ordered = (message.drops, message.adopts, message.histories, message.starts)

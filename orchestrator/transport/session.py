@@ -106,6 +106,10 @@ class SessionLink(ABC):
         if self._outbox is not None:
             await self._outbox.room()
 
+    async def check(self) -> str:
+        """Adapters say how an engine is asked; one in this process is as well as this process is."""
+        return ""
+
     async def run(self) -> None:
         """Keep a session up until `close`."""
         if self._closed:

@@ -23,9 +23,8 @@ from dagengine.spec.model import Document
 from orchestrator import errors, verbs
 from orchestrator.api import server
 from orchestrator.api.app import create_app
-from orchestrator.history.header import FORMAT
 from orchestrator.registry.registry import compare
-from orchestrator.retention.report import Purged
+from orchestrator.reports import FORMAT, Purged
 
 NOW = 1_760_000_000_000_000
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -345,7 +344,7 @@ def make_app(memory: Memory, reasons: list[str], faults: list[str]) -> Callable[
     def make(**changes: Any) -> FastAPI:
         arguments: dict[str, Any] = {
             "metrics": lambda: b"# TYPE up gauge\nup 1.0\n",
-            "readiness": lambda: reasons,
+            "readiness": lambda needs_engine: reasons if needs_engine else [],
             "health": lambda: faults,
             "http_triggers": lambda method, path: triggers.get((method, path)),
             "max_body": 64 * 1024,

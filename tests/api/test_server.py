@@ -65,6 +65,19 @@ async def test_stopping_answers_who_waits_and_takes_no_more(make_app, registered
     await serving.wait()
 
 
+async def test_who_has_no_answer_when_the_time_is_over_is_told_to_ask_another(make_app, registered) -> None:
+    serving = await server.start(make_app(), grace=0)
+    async with httpx.AsyncClient(base_url=serving.url, timeout=20) as http, registered.changed:  # nothing goes on
+        asked = asyncio.create_task(http.post("/api/v1/workflows/greeting/executions"))
+        async with asyncio.timeout(10):
+            while not registered.views:  # noqa: ASYNC110 - who would tell is what is held up
+                await asyncio.sleep(0)
+            await serving.stop()
+        response = await asked
+    assert response.status_code == 503
+    assert response.json()["detail"] == "this orchestrator is stopping: try again, or ask another one"
+
+
 async def test_signals_stay_with_the_process(serve, make_app) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     async with serve(make_app()):

@@ -75,6 +75,8 @@ async def test_readiness_gives_its_reasons(http, reasons: list[str]) -> None:
         503,
         {"ready": False, "reasons": ["no engine is connected"]},
     )
+    takes = await http.get("/readyz?without_engines=true")
+    assert (takes.status_code, takes.json()) == (200, {"ready": True, "reasons": []})
 
 
 async def test_metrics_are_prometheus_text(http) -> None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from benchmarks import figure, machine, memory
+from benchmarks import figure, machine, memory, scale
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +77,26 @@ def test_what_waiting_costs_is_measured() -> None:
     assert ran.returncode == 0, ran.stderr
     for measure in ("started, run and parked", "capacity in use while all wait", "until 150 have ended"):
         assert measure in ran.stdout
+
+
+@pytest.mark.e2e
+def test_what_many_engines_cost_is_measured() -> None:
+    ran = run("--quick", "scale")
+    assert ran.returncode == 0, ran.stderr
+    for measure in (
+        "one comes",
+        "fullest engine over mean, 95% full",
+        "a change",
+        "processor time a second",
+        "2 replicas",
+    ):
+        assert measure in ran.stdout
+
+
+def test_the_pods_are_of_the_size_that_api_servers_send() -> None:
+    sizes = [len(msgspec.json.encode(scale.pod(name, number))) for number, name in enumerate(scale.names(10))]
+    assert all(8_000 < size < 10_000 for size in sizes)
+    assert len({str(scale.pod("a", number)["status"]["podIP"]) for number in range(1_000)}) == 1_000
 
 
 def test_an_unknown_benchmark_is_refused() -> None:

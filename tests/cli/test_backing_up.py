@@ -53,6 +53,11 @@ def test_a_backup_of_a_running_orchestrator_is_restored_and_runs_on(
         assert process("watch", open_then).code == 0
 
 
+def test_a_copy_that_is_not_there_is_named_wrongly(dagctl: Callable[..., Any], tmp_path: Path) -> None:
+    answer = dagctl("restore", str(tmp_path / "nosuch.db"), "--database-url", f"sqlite:///{tmp_path}/o.db")
+    assert (answer.code, answer.err) == (2, f"dagctl: There is no backup at {tmp_path}/nosuch.db.\n")
+
+
 def test_postgresql_is_left_to_its_own_tools(dagctl: Callable[..., Any]) -> None:
     url = "postgresql://dag:secret@db.example.org/dag"
     for command, tool in (("backup", "pg_dump --format=custom"), ("restore", "pg_restore --clean --if-exists")):

@@ -37,9 +37,9 @@ def test_every_command_has_an_example_in_its_help(path: tuple[str, ...], dagctl:
 def test_the_commands_are_those_that_are_documented() -> None:
     names = {" ".join(path) for path in PATHS if path}
     assert names == {
-        "run", "repl", "validate", "graph", "schema", "dev", "apply", "start", "logs", "watch", "why",
+        "run", "repl", "validate", "graph", "schema", "manifest", "dev", "apply", "start", "logs", "watch", "why",
         "cancel", "terminate", "pause", "resume", "retry", "skip", "signal", "approve", "reject", "edit",
-        "export", "replay", "purge", "backup", "restore",
+        "export", "replay", "purge", "backup", "restore", "token",
         "get", "get workflows", "get executions", "get engines", "get pools", "get replicas",
         "describe", "describe workflow", "describe execution", "delete", "delete workflow",
     }  # fmt: skip

@@ -71,6 +71,7 @@ def test_engines_are_listed(known: Path, dagctl: Callable[..., Any]) -> None:
     while (out := dagctl("get", "engines").out).count("ready") < 2:
         assert time.monotonic() < deadline, out
     assert [line.split()[0] for line in out.splitlines()] == ["ID", "engine-1", "engine-2"]
+    assert out.split()[:6] == ["ID", "ADDRESS", "STATE", "POOL", "RUNNING", "STARTED"]
     assert json.loads(dagctl("get", "engines", "engine-2", "-o", "json").out)["id"] == "engine-2"
     missing = dagctl("get", "engines", "engine-3")
     assert (missing.code, missing.out) == (1, "")
@@ -240,6 +241,19 @@ def test_a_workflow_is_described(registered: Path, dagctl: Callable[..., Any]) -
         assert expected in told
 
 
+def test_what_a_workflow_asks_of_engines_and_what_is_kept_of_it_are_described(
+    known: Path, hello: Path, dagctl: Callable[..., Any]
+) -> None:
+    asks = "engine: {pool: gpu, labels: {zone: a}, exclusive: true}"
+    keeps = "retention: {executions: {ttl: 90s, keep: 5}, logs: {}}"
+    text = hello.read_text().replace("id: hello", "id: choosy")
+    hello.write_text(text.replace("spec:\n", f"spec:\n  {asks}\n  {keeps}\n"))
+    assert dagctl("apply", "-f", str(hello)).code == 0
+    told = [" ".join(line.split()) for line in dagctl("describe", "workflow", "choosy").out.splitlines()]
+    assert "Engines: pool=gpu, zone=a, one for each execution alone" in told
+    assert "Kept: executions for 1m30s, the newest 5; logs as long as their execution" in told
+
+
 def test_logs_are_read_to_the_end(registered: Path, dagctl: Callable[..., Any]) -> None:
     identity = dagctl("start", "hello").out.strip()
     assert dagctl("logs", identity, "-f").out == "greet | greeting WORLD\n"
@@ -363,7 +377,7 @@ def test_ctrl_c_with_work_running_says_so_and_a_second_one_stops_at_once(
         began = time.monotonic()
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=60) == 130
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 10.0
     assert "waiting for 1 execution (up to 15 s); Ctrl-C again stops at once\n" in said
     assert _alive(children) == []
     assert not (tmp_path / "dev.json").exists()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,24 @@ def test_what_it_cannot_begin_with_is_told(arguments: list[str], code: int, expe
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_told_before_a_store_is_opened(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "cmd/run_orchestrator.py", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path / 'o.db'}"},
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"dag-orchestrator: cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("setting", ["DAGENGINE_TLS_CA", "HTTP_TLS_CERT"])

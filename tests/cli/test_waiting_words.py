@@ -12,7 +12,26 @@ from orchestrator.cli import live, plan, progress, waiting
     [
         ("no_engine", "no engine is connected and ready"),
         ("all_draining", "every engine is draining: none takes new work"),
-        ("engines_full", "every engine that could run it is full"),
+        ("engines_full", "every engine that could run it is full, or reserved for another execution"),
+        (
+            "no_free_engine",
+            "it is to have an engine for itself, and every one that could run it has others still, or is kept for "
+            "another",
+        ),
+        (
+            "no_reservable_engine",
+            "it is to have an engine for itself, and those that could run it are of a release that cannot keep others "
+            "out: upgrade them",
+        ),
+        (
+            "no_label:pool=gpu",
+            "no engine that could run it has the label 'pool=gpu' (ENGINE_POOL=gpu of an engine)",
+        ),
+        (
+            "no_label:disk=ssd+pool=gpu+zone=a",
+            "no engine that could run it has the labels 'disk=ssd', 'pool=gpu' and 'zone=a' "
+            "(ENGINE_POOL=gpu ENGINE_LABELS=disk=ssd,zone=a of an engine)",
+        ),
         ("engines_unable", "no engine is able to run it"),
         ("no_executor:python", "no engine has the executor 'python'"),
         ("no_executor:lua+python", "no engine has the executors 'lua' and 'python'"),

@@ -147,6 +147,10 @@ class TroubledStore(SQLiteStore):
         await self._pass("renew")
         return await super().renew(*args, **options)
 
+    async def lead(self, *args: Any, **options: Any) -> Any:
+        await self._pass("lead")
+        return await super().lead(*args, **options)
+
     async def rewind(self, execution: str, last_seq: int) -> None:
         """Forget the facts of an execution that come after `last_seq`, as if they had never been committed."""
 
@@ -184,6 +188,8 @@ class ScriptedEngine:
         self.engine_id = ""
         self.connected = False
         self.reason = ""
+        self.health: str | None = ""
+        """What it says when it is asked how it is; None: nothing."""
         self.sent: list[session_pb2.OrchestratorMessage] = []
         self.largest = 32 * 1024 * 1024
         self._listener = listener
@@ -204,6 +210,11 @@ class ScriptedEngine:
 
     async def room(self) -> None:
         await self.has_room.wait()
+
+    async def check(self) -> str:
+        if self.health is None:
+            raise TransportError(f"{self.address} does not say how it is")
+        return self.health
 
     async def run(self) -> None:
         await self._closed.wait()
@@ -226,6 +237,9 @@ class ScriptedEngine:
         draining: bool = False,
         pools: Mapping[str, int] | None = None,
         acknowledged_position: int = 0,
+        labels: Mapping[str, str] | None = None,
+        reservable: bool = True,
+        reserved_for: str = "",
     ) -> ScriptedEngine:
         """Begin a session. `held` are `(execution, epoch, last_seq)`, perhaps with how many are acknowledged."""
         self.engine_id, self.connected, self.reason = name, True, ""
@@ -237,6 +251,9 @@ class ScriptedEngine:
             capacity=capacity,
             draining=draining,
             acknowledged_position=acknowledged_position,
+            labels=labels,
+            reservable=reservable,
+            reserved_for=reserved_for,
         )
         for pool, size in (pools or {}).items():
             hello.pools.add(name=pool, size=size)

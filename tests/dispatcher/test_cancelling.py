@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dagengine.events import facts as codec
 from dagengine.graph import compile_document
 from dagengine.machine import fold
 from dagengine.machine.check import check
+from dagengine.machine.commands import Evaluate
+from dagengine.machine.machine import Machine
+from dagengine.machine.operations import Decide, Rerun
+from dagengine.machine.stimuli import Begin, Evaluated
 from dagengine.spec.model import Document
 from orchestrator.errors import Conflict, NotFound
 
@@ -166,6 +171,30 @@ async def test_what_waits_again_ends_at_once(bench: Any, lua: Document, journal:
     assert (await bench.record(execution)).status == "cancelled"
 
 
+async def test_what_was_asked_of_an_item_before_the_cancel_is_done_too(bench: Any, document: Any) -> None:
+    signing = document([{"id": "sign", "foreach": "{1, 2}", "executor": {"type": "wait", "approval": {}}}])
+    engine = await bench.engine()
+    execution = await bench.start(signing)
+    await engine.gets("starts")
+    machine = Machine(compile_document(signing), execution=execution, seed=7)
+    begun = machine.handle(Begin(at=1, inputs=b"{}"))
+    [question] = begun.commands
+    assert isinstance(question, Evaluate)
+    answer = Evaluated(at=1, purpose="foreach", node=0, index=question.index, serial=question.serial, value=b"[1,2]")
+    made = begun.facts + machine.handle(answer).facts
+    await engine.facts(execution, [codec.encode(fact) for fact in made])
+    await engine.gets("acks")
+    engine.cut()
+    await bench.advance(32)
+    await bench.operate(execution, Decide(node="sign", index=1, approved=True, author="eve"), id="d1")
+    await bench.cancel(execution)
+    assert (await bench.record(execution)).status == "cancelled"
+    stored = await bench.stored(execution)
+    decided = [fact for fact in stored if isinstance(fact, codec.Decided)]
+    assert [(fact.index, fact.approved) for fact in decided] == [(1, True)]
+    check(fold(compile_document(signing), stored, execution=execution, seed=7))
+
+
 async def test_nodes_that_run_always_wait_for_an_engine(bench: Any, document: Any) -> None:
     execution = await bench.start(document(CLEANING))
     await bench.cancel(execution)
@@ -248,3 +277,58 @@ async def test_a_dispatch_that_was_quicker_has_it_done_by_the_engine(bench: Any,
     assert {delivery.id for delivery in engine.told("deliveries")} == {"c1"}
     assert (await bench.record(execution)).status == "queued"
     assert await bench.stored(execution) == []
+
+
+@pytest.fixture
+def waiting_again(bench: Any, lua: Document, journal: Journal) -> Callable[[], Awaitable[str]]:
+    """An execution that has begun, and lost its engine; there is no other one."""
+
+    async def make() -> str:
+        engine = await bench.engine()
+        execution: str = await bench.start(lua)
+        await engine.gets("starts")
+        await engine.facts(execution, journal(lua, execution)[:3])
+        await engine.gets("acks")
+        engine.cut()
+        await bench.advance(32)
+        return execution
+
+    return make
+
+
+async def test_who_would_end_what_is_just_being_ended_leaves_it_at_that(bench: Any, waiting_again: Any) -> None:
+    execution = await waiting_again()
+    recording = bench.store.hold("end_undispatched")
+    cancelling = asyncio.create_task(bench.cancel(execution))
+    await bench.store.reached("end_undispatched")
+    reading = bench.store.hold("facts")
+    await bench.engine("engine-2", executors=["python"])  # not able to run it, so it is to be ended without an engine
+    await bench.store.reached("facts")
+    recording.set()
+    await cancelling
+    with capture_logs() as logs:
+        reading.set()
+        await bench.quiet()
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
+    assert kinds(await bench.stored(execution))[3:] == ["CancelRequested", "NodeSkipped", "ExecutionCancelled"]
+
+
+async def test_what_was_ended_and_is_to_go_on_is_not_ended_for_the_same_cancel(bench: Any, waiting_again: Any) -> None:
+    execution = await waiting_again()
+    bench.store.losing.add("end_undispatched")
+    await bench.cancel(execution)
+    assert bench.store.refused == ["end_undispatched"]
+    assert (await bench.record(execution)).status == "cancelled"
+    bench.store.losing.clear()
+    release = bench.store.hold("release")
+    unable = await bench.engine("engine-2", executors=["python"])  # so the cancel is looked at again
+    await bench.store.reached("release")
+    await bench.operate(execution, Rerun(), id="r1")
+    with capture_logs() as logs:
+        release.set()
+        await bench.advance(2)
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
+    unable.cut()
+    able = await bench.engine("engine-3")
+    await able.gets("starts")
+    assert [delivery.id for delivery in await able.gets("deliveries")] == ["r1"]

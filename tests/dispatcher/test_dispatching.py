@@ -520,3 +520,18 @@ async def test_of_versions_nobody_runs_any_more_nothing_is_kept(bench: Any, docu
         await bench.soon(lambda: not bench.dispatcher.running)
     gc.collect()
     assert len(bench.dispatcher._plans) == 0
+
+
+async def test_what_others_have_at_an_engine_is_no_other_fleet(bench: Any, lua: Document) -> None:
+    """Engines tell of it all the time; making the fleet anew each time would take most of the time of many engines."""
+    engine = await bench.engine(capacity=2)
+    roster = bench.dispatcher._ledger.roster
+    fleet = roster.fleet
+    await engine.says(load={"capacity": 2, "running": 2})
+    execution = await bench.start(lua)
+    await bench.waits_on(execution, "engines_full")
+    await engine.says(load={"capacity": 2, "running": 1})
+    await engine.gets("starts")
+    assert roster.fleet is fleet
+    await engine.says(load={"capacity": 3, "running": 1})
+    assert roster.fleet is not fleet

@@ -95,9 +95,9 @@ class Shared(SQLiteStore):
             raise StoreError("the database is away")
         return msgspec.structs.replace(await super().renew(), others=1)
 
-    async def take_over(self) -> int:
+    async def take_over(self) -> list[str]:
         self.taken += 1
-        return 1
+        return ["orchestrator-2"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orchestrator.client import Client
@@ -32,6 +32,8 @@ async def work(seconds, context):
     with open(os.environ["EFFECTS_LOG"], "a", buffering=1) as log:
         log.write(line)
     await asyncio.sleep(seconds)
+    while os.path.exists(os.environ["EFFECTS_LOG"] + ".held"):
+        await asyncio.sleep(0.02)
     return f"{context.node} is done"
 '''
 
@@ -123,6 +125,16 @@ class Site:
         lines = (line.split() for line in self.effects.read_text().splitlines())
         return Counter((execution, node) for execution, node, _ in lines)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No effect ends meanwhile, however long that takes on a busy machine."""
+        hold = Path(f"{self.effects}.held")
+        hold.touch()
+        try:
+            yield
+        finally:
+            hold.unlink()
+
     async def close(self) -> None:
         for client in self._clients:
             await client.close()
@@ -163,6 +175,8 @@ class Line:
         self.dials = 0
         self._target = target
         self._down = False
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -185,6 +199,10 @@ class Line:
     def up(self) -> None:
         """Let connections through again."""
         self._down = False
+
+    def stall(self) -> None:
+        """From now on nothing comes through, and no connection breaks."""
+        self._flows.clear()
 
     async def close(self) -> None:
         if self._server is not None:
@@ -217,6 +235,7 @@ class Line:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65_536):
+                await self._flows.wait()
                 sink.write(data)
                 await sink.drain()
         for writer in both:

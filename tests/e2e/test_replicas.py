@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from dagengine.events import facts as codec
 from orchestrator.client import Client
+from orchestrator.defaults import REPLICA_LEASE
 from orchestrator.errors import Unavailable
 
 pytestmark = pytest.mark.e2e
@@ -148,23 +150,23 @@ async def test_what_a_killed_replica_owned_goes_on_at_the_other(
 async def test_a_replica_that_is_told_to_go_hands_over_at_once(
     pair: Pair, workflow: Any, journals: Any, all_of: Any, soon: Any
 ) -> None:
-    await pair.left.apply(workflow("job", {"a": "return 1", "b": 2.0, "c": "return nodes.b"}))
-    started = [(await pair.left.start("job")).id for _ in range(20)]
+    await pair.left.apply(workflow("job", {"a": "return 1", "b": 0.5, "c": "return nodes.b"}))
 
     async def under_way() -> bool:
         return len(pair.site.performed()) == 20
 
-    await soon(under_way)
-    assert await pair.owned() == {"left": 20}
-    assert await pair.replicas["left"].end(signal.SIGTERM) == 0
-    loop = asyncio.get_running_loop()
-    gone = loop.time()
-
     async def taken_over() -> bool:
         return await pair.owned() == {"right": 20}
 
-    await soon(taken_over)
-    assert loop.time() - gone < 1.0
+    with pair.site.held():
+        started = [(await pair.left.start("job")).id for _ in range(20)]
+        await soon(under_way)
+        assert await pair.owned() == {"left": 20}
+        assert await pair.replicas["left"].end(signal.SIGTERM) == 0
+        gone = time.monotonic()
+        assert "left" not in await pair.owned()  # it gave them up itself: nobody waits for its lease to end
+        await soon(taken_over)
+        assert time.monotonic() - gone < REPLICA_LEASE
     views = await all_of(pair.right, started)
     assert {view.status for view in views} == {"succeeded"}
     for view in views:
@@ -294,6 +296,33 @@ async def test_a_replica_that_lost_its_database_loses_nothing_else(
     assert {view.status for view in views} == {"succeeded"}
     for view in views:
         assert journals.orphans(await journals.of(pair.right, view.id)) == []
+    assert set(pair.site.performed().values()) == {1}
+
+
+async def test_a_replica_whose_database_stalls_goes_when_it_is_told_to(
+    pair: Pair, line: Any, workflow: Any, all_of: Any, soon: Any
+) -> None:
+    """Nothing answers, and nothing breaks: it leaves what it has to its lease, and is gone before it is killed."""
+    address = pair.url.partition("@")[2].partition("/")[0]
+    wire = await line(address)
+    far = await pair.site.orchestrator(
+        [engine.address for engine in pair.engines],
+        name="far",
+        DATABASE_URL=pair.url.replace(address, wire.address),
+        SHUTDOWN_TIMEOUT="2",
+    )
+    client = pair.site.client(far)
+    await client.apply(workflow("job", {"a": "return 1", "b": 0.3, "c": "return nodes.b"}))
+    started = [(await client.start("job")).id for _ in range(10)]
+    wire.stall()
+    asked = asyncio.create_task(client.start("job"))  # a request under way, which nobody will answer
+    told = time.monotonic()
+    assert await far.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert time.monotonic() - told < 20
+    with pytest.raises(Unavailable, match="is stopping"):
+        await asked
+    views = await all_of(pair.right, started)
+    assert {view.status for view in views} == {"succeeded"}
     assert set(pair.site.performed().values()) == {1}
 
 

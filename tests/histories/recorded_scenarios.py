@@ -20,7 +20,7 @@ from scenario_stage import Stage  # noqa: E402 - the same
 
 from dagengine.events import facts  # noqa: E402 - after those
 from orchestrator.history import lines  # noqa: E402 - the same
-from orchestrator.history.header import FORMAT, JournalHeader  # noqa: E402 - the same
+from orchestrator.reports import FORMAT, JournalHeader  # noqa: E402 - the same
 from orchestrator.verbs import FactView  # noqa: E402 - the same
 
 _CRASH = re.compile(r"(?:(\w+): )?crash(?: after (\d+) facts)?")

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from dagengine.events.facts import ExecutionCancelled, NodeStarted, encode
-from orchestrator.monitor.counts import Histogram, Levels
+from orchestrator.monitor.counts import Histogram, Levels, Scaled
 from orchestrator.monitor.monitor import CommittedFact, Monitor
 from orchestrator.verbs import PoolView
 
@@ -37,6 +37,8 @@ def _busy() -> Monitor:
     monitor.commit_took(0.002)
     monitor.occurrence("started")
     monitor.request_answered("GET", 200)
+    for leads in (True, False, True):
+        monitor.led(leads)
     return monitor
 
 
@@ -46,6 +48,7 @@ def test_a_snapshot_holds_all_counts_and_levels() -> None:
     assert (snapshot.started, snapshot.finished) == (3, {"succeeded": 1, "failed": 1})
     assert (snapshot.facts_committed, snapshot.facts_refused) == (3, {"fenced": 4})
     assert snapshot.occurrences == {"started": 1}
+    assert (snapshot.leads, snapshot.leaderships) == (True, 2)
 
 
 def test_metrics_say_the_same_in_the_prometheus_format() -> None:
@@ -55,6 +58,8 @@ def test_metrics_say_the_same_in_the_prometheus_format() -> None:
     assert samples["dagengine_executions_finished_total", (("status", "cancelled"),)] == 0
     assert samples["dagengine_executions_running", ()] == 2
     assert samples["dagengine_executions_queued", ()] == 1
+    assert samples["dagengine_leader", ()] == 1
+    assert samples["dagengine_leaderships_total", ()] == 2
     assert samples["dagengine_engines", (("state", "ready"),)] == 2
     assert samples["dagengine_engines", (("state", "unreachable"),)] == 0
     assert samples["dagengine_facts_committed_total", ()] == 3
@@ -80,6 +85,19 @@ def test_pools_are_gauges_and_those_of_engines_are_added_up() -> None:
     for labels, values in ((db, (10, 4, 2)), (gpu, (3, 1, 3))):
         names = ("dagengine_pool_size", "dagengine_pool_used", "dagengine_pool_waiting")
         assert tuple(samples[name, labels] for name in names) == values
+
+
+def test_scaling_is_told_by_the_replica_that_does_it() -> None:
+    monitor = Monitor()
+    assert not any("autoscaling" in name for name, _ in _samples(monitor))
+    scaled = Scaled(desired=4, replicas=3, draining=1, load=31, frozen=True, changes={"up": 2})
+    monitor.attach(lambda: Levels(scaling=scaled))
+    samples = _samples(monitor)
+    names = ("desired", "replicas", "draining", "load", "frozen")
+    assert [samples[f"dagengine_autoscaling_{name}", ()] for name in names] == [4, 3, 1, 31, 1]
+    changes = "dagengine_autoscaling_changes_total"
+    assert samples[changes, (("direction", "up"),)] == 2
+    assert samples[changes, (("direction", "down"),)] == 0
 
 
 def test_two_monitors_in_one_process_count_apart() -> None:

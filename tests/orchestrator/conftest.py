@@ -25,8 +25,8 @@ class Latch:
         self.reached = asyncio.Event()
         self.opened = asyncio.Event()
 
-    def workflow(self, id: str = "latch", version: str = "1.0.0") -> Workflow:
-        wf = Workflow(id, version)
+    def workflow(self, id: str = "latch", version: str = "1.0.0", **options: Any) -> Workflow:
+        wf = Workflow(id, version, **options)
         quick = {"error": {"max_attempts": 3, "backoff": {"initial": "1ms"}}}
 
         @wf.python

@@ -41,6 +41,51 @@ async def test_engines_may_come_before_and_after_the_opening_and_the_workflow() 
             orch.register_engine("late", DAGEngine())
 
 
+async def test_engines_in_this_process_have_labels_too(soon: Any) -> None:
+    wf = Workflow("picky", "1.0.0", engine={"pool": "gpu", "exclusive": True})
+    wf.lua("a", "return 1")
+    async with Orchestrator() as orch:
+        orch.register_engine("plain", DAGEngine())
+        await orch.register_workflow("picky", "1.0.0", wf)
+        view = await orch.start("picky")
+
+        async def says_so() -> bool:
+            return (await orch.execution(view.id)).waiting_on == "no_label:pool=gpu"
+
+        await soon(says_so)
+        assert (await orch.why(view.id)).words == (
+            "no engine that could run it has the label 'pool=gpu' (ENGINE_POOL=gpu of an engine)"
+        )
+        orch.register_engine("fast", DAGEngine(), labels={"pool": "gpu"})
+        assert (await orch.wait(view.id)).engine == "fast"
+        assert {engine.id: engine.labels for engine in await orch.engines()} == {"plain": {}, "fast": {"pool": "gpu"}}
+
+
+async def test_an_exclusive_execution_in_this_process_runs_alone(latch: Any, soon: Any) -> None:
+    other = Workflow("other", "1.0.0")
+    other.lua("a", "return 1")
+    async with Orchestrator() as orch:
+        orch.register_engine("first", DAGEngine())
+        await orch.register_workflow("latch", "1.0.0", latch.workflow(engine={"exclusive": True}))
+        await orch.register_workflow("other", "1.0.0", other)
+        alone = await orch.start("latch")
+        await latch.reached.wait()
+        assert [engine.reserved_for for engine in await orch.engines()] == [alone.id]
+        waiting = await orch.start("other")
+
+        async def says_so() -> bool:
+            return (await orch.execution(waiting.id)).waiting_on == "engines_full"
+
+        await soon(says_so)
+        latch.opened.set()
+        assert (await orch.wait(waiting.id)).status == "succeeded"
+        ended, began = (await orch.execution(alone.id)).finished_at, (await orch.execution(waiting.id)).started_at
+        assert ended is not None
+        assert began is not None
+        assert ended <= began
+        assert [engine.reserved_for for engine in await orch.engines()] == [""]
+
+
 async def test_an_engine_may_go_and_what_it_had_goes_on_elsewhere(latch: Any, soon: Any) -> None:
     async with Orchestrator() as orch:
         orch.register_engine("first", DAGEngine())

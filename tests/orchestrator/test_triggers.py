@@ -38,10 +38,10 @@ class Ticker:
         self.clock = clock
 
     async def settled(self) -> None:
-        """Whoever was woken is asleep again: cron and purge, the registry, and five tasks of the dispatcher."""
+        """Whoever was woken is asleep again: cron, purge, the registry, health checks, five tasks of the dispatcher."""
         for _ in range(5):
             await asyncio.sleep(0)
-        await self.clock.asleep(8)
+        await self.clock.asleep(9)
 
     async def until(self, at: int) -> None:
         """Let time pass up to `at`; whoever wakes does what there is to do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from orchestrator.dispatcher.placement import (
     Candidate,
     EngineState,
     Fleet,
+    Needs,
     Placement,
     Strategy,
     bound,
@@ -23,10 +25,17 @@ from orchestrator.dispatcher.placement import (
 LUA = frozenset({"lua"})
 
 
+ALONE = Needs(exclusive=True)
+
+
+def _labels(**labels: str) -> frozenset[tuple[str, str]]:
+    return frozenset(labels.items())
+
+
 def _candidate(
-    engine: str, *, capacity: int = 10, state: EngineState = "ready", executors: frozenset[str] = LUA
+    engine: str, *, capacity: int = 10, state: EngineState = "ready", executors: frozenset[str] = LUA, **rest: Any
 ) -> Candidate:
-    return Candidate(engine=engine, capacity=capacity, state=state, executors=executors)
+    return Candidate(engine=engine, capacity=capacity, state=state, executors=executors, **rest)
 
 
 def _fleet(count: int, *, capacity: int = 10) -> Fleet:
@@ -132,15 +141,58 @@ class TestReasons:
 
     def test_no_executor(self, strategy: Strategy) -> None:
         python = frozenset({"lua", "python"})
-        assert self._reason(strategy, _candidate("a"), required_executors=python) == "no_executor:python"
+        assert self._reason(strategy, _candidate("a"), needs=Needs(executors=python)) == "no_executor:python"
         apart = (_candidate("a"), _candidate("b", executors=frozenset({"python"})))
-        assert self._reason(strategy, *apart, required_executors=python) == "no_executor:lua+python"
+        assert self._reason(strategy, *apart, needs=Needs(executors=python)) == "no_executor:lua+python"
+
+    def test_no_label(self, strategy: Strategy) -> None:
+        gpu = Needs(labels=_labels(pool="gpu", zone="a"))
+        assert self._reason(strategy, _candidate("a"), needs=gpu) == "no_label:pool=gpu+zone=a"
+        half = _candidate("b", labels=_labels(pool="gpu", zone="b"))
+        assert self._reason(strategy, _candidate("a"), half, needs=gpu) == "no_label:zone=a"
+        apart = (half, _candidate("c", labels=_labels(pool="cpu", zone="a")))
+        assert self._reason(strategy, *apart, needs=gpu) == "no_label:pool=gpu+zone=a"
+
+    def test_a_label_counts_where_the_executors_are(self, strategy: Strategy) -> None:
+        python = frozenset({"python"})
+        apart = (_candidate("a", labels=_labels(pool="gpu")), _candidate("b", executors=python))
+        needs = Needs(executors=python, labels=_labels(pool="gpu"))
+        assert self._reason(strategy, *apart, needs=needs) == "no_label:pool=gpu"
+
+    def test_a_pool_of_attempts_counts_where_the_labels_are(self, strategy: Strategy) -> None:
+        db = frozenset({"db"})
+        apart = (_candidate("a", labels=_labels(pool="gpu")), _candidate("b", pools=db))
+        assert self._reason(strategy, *apart, needs=Needs(pools=db, labels=_labels(pool="gpu"))) == "no_pool:db"
+
+    def test_no_reservable_engine(self, strategy: Strategy) -> None:
+        assert self._reason(strategy, _candidate("a", reservable=False), needs=ALONE) == "no_reservable_engine"
+
+    def test_no_free_engine(self, strategy: Strategy) -> None:
+        engines = (_candidate("a"), _candidate("b"))
+        assert self._reason(strategy, *engines, needs=ALONE, running={"a": 1, "b": 2}) == "no_free_engine"
+        assert self._reason(strategy, _candidate("a", capacity=0), needs=ALONE) == "no_free_engine"
 
     def test_engines_unable(self, strategy: Strategy) -> None:
         assert self._reason(strategy, _candidate("a"), excluded={"a"}) == "engines_unable"
 
     def test_engines_full(self, strategy: Strategy) -> None:
         assert self._reason(strategy, _candidate("a", capacity=2), running={"a": 2}) == "engines_full"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+class TestExclusive:
+    def test_it_goes_to_an_engine_that_holds_nothing(self, strategy: Strategy) -> None:
+        running = {"engine-0": 1, "engine-1": 9, "engine-3": 1}
+        for turn in range(8):
+            chosen = choose(strategy, f"w-{turn}@1.0.0", _fleet(4), running, needs=ALONE, turn=turn)
+            assert chosen.engine == "engine-2"
+
+    def test_among_free_ones_the_strategy_chooses(self, strategy: Strategy) -> None:
+        fleet = _fleet(5)
+        keys = [f"w-{number}@1.0.0" for number in range(60)]
+        for turn, key in enumerate(keys):
+            alone = choose(strategy, key, fleet, {}, needs=ALONE, turn=turn)
+            assert alone == choose(strategy, key, fleet, {}, turn=turn)
 
 
 def test_two_engines_of_one_name_are_refused() -> None:
@@ -155,6 +207,8 @@ _CANDIDATES = st.lists(
         capacity=st.integers(0, 8),
         state=st.sampled_from(["ready", "ready", "ready", "draining", "connecting", "unreachable"]),
         executors=st.sampled_from([LUA, LUA | {"python"}, frozenset({"python"})]),
+        labels=st.sampled_from([_labels(), _labels(pool="gpu"), _labels(pool="gpu", zone="a"), _labels(pool="cpu")]),
+        reservable=st.booleans(),
     ),
     max_size=12,
     unique_by=lambda candidate: candidate.engine,
@@ -167,7 +221,12 @@ _CANDIDATES = st.lists(
     strategy=st.sampled_from(STRATEGIES),
     key=st.text(min_size=1, max_size=20),
     turn=st.integers(0, 1_000),
-    required=st.sampled_from([frozenset[str](), LUA, LUA | {"python"}]),
+    needs=st.builds(
+        Needs,
+        executors=st.sampled_from([frozenset[str](), LUA, LUA | {"python"}]),
+        labels=st.sampled_from([_labels(), _labels(), _labels(pool="gpu"), _labels(pool="gpu", zone="a")]),
+        exclusive=st.booleans(),
+    ),
     excluded=st.frozensets(st.sampled_from(["e0", "e1", "e2"])),
 )
 def test_only_a_ready_able_engine_with_room_is_ever_chosen(
@@ -176,26 +235,31 @@ def test_only_a_ready_able_engine_with_room_is_ever_chosen(
     strategy: Strategy,
     key: str,
     turn: int,
-    required: frozenset[str],
+    needs: Needs,
     excluded: frozenset[str],
 ) -> None:
     fleet = Fleet(candidates)
 
     def place(fleet: Fleet) -> Placement:
-        return choose(strategy, key, fleet, loads, required_executors=required, excluded=excluded, turn=turn)
+        return choose(strategy, key, fleet, loads, needs=needs, excluded=excluded, turn=turn)
 
     placement = place(fleet)
     able = [
         candidate
         for candidate in candidates
-        if candidate.state == "ready" and required <= candidate.executors and candidate.engine not in excluded
+        if candidate.state == "ready"
+        and needs.executors <= candidate.executors
+        and needs.labels <= candidate.labels
+        and (candidate.reservable or not needs.exclusive)
+        and candidate.engine not in excluded
     ]
-    room = {candidate.engine for candidate in able if loads.get(candidate.engine, 0) < candidate.capacity}
+    most = {candidate.engine: 1 if needs.exclusive else candidate.capacity for candidate in able if candidate.capacity}
+    room = {engine for engine, capacity in most.items() if loads.get(engine, 0) < capacity}
     assert (placement.engine is None) == (not room)
     assert (placement.engine is None) == (placement.reason is not None)
     if placement.engine is not None:
         assert placement.engine in room
-        if strategy == "consistent-hash":
+        if strategy == "consistent-hash" and not needs.exclusive:
             limit = bound(sum(loads.get(candidate.engine, 0) for candidate in able), len(able))
             below = {engine for engine in room if loads.get(engine, 0) < limit}
             assert placement.engine in (below or room)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 
 import pytest
@@ -51,6 +52,16 @@ def test_the_order_in_which_engines_come_does_not_matter() -> None:
         for known in range(1, 5):
             ring = ring.with_engines(order[:known])
         assert [next(ring.walk(key)) for key in KEYS[:500]] == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_ring_that_engines_came_to_and_left_is_that_of_those_who_are_there(seed: int) -> None:
+    chance, ring, names = random.Random(seed), Ring(), _engines("engine-{}", 12)
+    for _ in range(25):
+        there = chance.sample(names, chance.randrange(len(names) + 1))
+        ring, fresh = ring.with_engines(there), Ring(there)
+        assert ring.engines == fresh.engines == set(there)
+        assert list(ring.walk("a key")) == list(fresh.walk("a key"))
 
 
 def test_the_ring_is_kept_while_the_engines_are_the_same() -> None:

@@ -11,7 +11,7 @@ import structlog
 from dagengine.clock import SystemClock
 from dagengine.testing import VirtualClock
 from orchestrator.errors import NotFound, RequestError, StoreError
-from orchestrator.retention.report import PurgeReport
+from orchestrator.reports import PurgeReport
 from orchestrator.store.base import Batch, InboxItem
 
 DAY = 86_400_000_000

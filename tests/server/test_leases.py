@@ -244,10 +244,8 @@ async def test_what_is_started_in_a_session_whose_lease_is_over_begins_no_effect
     assert run.contact == ["lost", "regained"]
 
 
-async def test_reports_come_at_least_every_third_of_the_lease(
-    peer: Any, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    beat = (await peer.load()).beat
+def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the loop is asked to call later: in how many seconds, each time from now on."""
     loop = asyncio.get_running_loop()
     asked: list[float] = []
     plain = loop.call_later
@@ -257,6 +255,14 @@ async def test_reports_come_at_least_every_third_of_the_lease(
         return plain(delay, *arguments, **options)
 
     monkeypatch.setattr(loop, "call_later", call_later)
+    return asked
+
+
+async def test_reports_come_at_least_every_third_of_the_lease(
+    peer: Any, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat = (await peer.load()).beat
+    asked = delays(monkeypatch)
     await answer(peer, beat, 0.3)
     assert 0.1 in asked
     for _ in range(3):
@@ -271,15 +277,7 @@ async def test_an_answer_to_nothing_or_for_no_time_does_not_have_it_report_witho
     peer: Any, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beat = (await peer.load()).beat
-    loop = asyncio.get_running_loop()
-    asked: list[float] = []
-    plain = loop.call_later
-
-    def call_later(delay: float, *arguments: Any, **options: Any) -> Any:
-        asked.append(delay)
-        return plain(delay, *arguments, **options)
-
-    monkeypatch.setattr(loop, "call_later", call_later)
+    asked = delays(monkeypatch)
     await answer(peer, beat + 99, 10)
     assert asked == []
     await answer(peer, beat, 0)

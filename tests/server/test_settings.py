@@ -58,9 +58,21 @@ def test_labels_and_functions_are_read_from_one_line(monkeypatch: pytest.MonkeyP
     assert functions.load(loaded.engine_python_modules) == {"join": os.path.join, "up": os.path.dirname}
 
 
+def test_the_pool_of_an_engine_is_a_label_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE_POOL", "gpu")
+    monkeypatch.setenv("ENGINE_LABELS", "zone=a")
+    assert settings.load().labels() == {"zone": "a", "pool": "gpu"}
+    monkeypatch.setenv("ENGINE_LABELS", "pool=gpu")
+    assert settings.load().labels() == {"pool": "gpu"}
+    monkeypatch.setenv("ENGINE_LABELS", "pool=cpu")
+    with pytest.raises(SettingsError, match="ENGINE_POOL is gpu, and ENGINE_LABELS says pool=cpu: an engine is in one"):
+        settings.load()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("ENGINE_POOL", "gpu,cpu", "environment variable ENGINE_POOL: String should match pattern"),
         ("PORT", "70000", "environment variable PORT: Input should be less than or equal to 65535"),
         ("CAPACITY", "many", "environment variable CAPACITY: Input should be a valid integer"),
         ("ENGINE_LABELS", "gpu", "environment variable ENGINE_LABELS: 'gpu' is no label: write key=value"),

@@ -78,9 +78,35 @@ class TestValues:
         monkeypatch.setenv("ALLOWED_HOSTS", "dag.example.org, *.example.com")
         assert settings.load().allowed_hosts == ("dag.example.org", "*.example.com")
 
-    @pytest.mark.parametrize("url", ["postgresql://me:secret@db:5433/x?sslmode=require", "postgres:///x"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://me:secret@db:5433/x?sslmode=require",
+            "postgresql://me:s%40:cret@[::1]:5433,db-2,db-3:5432/x",
+            "postgresql://%2Fvar%2Frun/x",
+            "postgres:///x",
+            "postgres://?host=/var/run&dbname=x",
+        ],
+    )
     def test_postgresql_databases_are_taken(self, url: str) -> None:
         assert settings.load({"database_url": url}).database_url == url
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://me:s3cret@db:port/x",
+            "postgresql://me:s3cret@db:5432,db:x/x",
+            "postgresql://me:s3cret@db:123456/x",
+            "postgresql://me:s3@cret@db/x",
+            "postgresql://me:s3/cret@db/x",
+        ],
+    )
+    def test_postgresql_urls_that_cannot_be_read_are_told_without_their_password(self, url: str) -> None:
+        with pytest.raises(SettingsError, match="with a number for the port") as refused:
+            settings.load({"database_url": url})
+        assert "s3c" not in str(refused.value)
+        assert "s3@" not in str(refused.value)
+        assert "cret" not in str(refused.value)
 
     @pytest.mark.parametrize("url", ["sqlite:///x.db", "sqlite:////var/lib/x.db", "sqlite://", "sqlite:///:memory:"])
     def test_sqlite_databases_are_taken(self, url: str) -> None:

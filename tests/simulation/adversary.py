@@ -37,6 +37,8 @@ class Adversary:
             self._cut_from_store,
             self._slow_network,
         ]
+        if world.elects:
+            ways += [self._lease_away, self._lease_answers, self._slow_lease, self._forget_lease]
         count = self._chance.choice([0, 1, 2, 3, 4, 6, len(ways)])
         self.ways = self._chance.sample(ways, count)
         if only:
@@ -64,6 +66,8 @@ class Adversary:
         world.tell("adversary", "mends everything")
         world.disk.failing = world.disk.deadly = world.disk.slowness = world.disk.forgetful = 0.0
         world.disk.unreachable.clear()
+        world.leases.forgetful = world.leases.slowness = 0.0
+        world.leases.away.clear()
         world.network.slowness = 0.002
         for machine in self._machines():
             machine.go_on()
@@ -157,6 +161,31 @@ class Adversary:
         self._world.network.slowness = self._chance.choice([0.05, 0.5])
         await self._rest(5.0)
         self._world.network.slowness = 0.002
+
+    async def _lease_away(self) -> None:
+        """For all of them, as when an API server starts anew, or for one alone."""
+        machines = self._world.orchestrators
+        if self._chance.random() < 0.5:
+            machines = [self._chance.choice(machines)]
+        names = [machine.name for machine in machines]
+        self._world.tell("adversary", f"cuts {names} off the Lease")
+        self._world.leases.away.update(names)
+        await self._rest(8.0)
+        self._world.tell("adversary", f"connects {names} with the Lease")
+        self._world.leases.away.difference_update(names)
+
+    async def _lease_answers(self) -> None:
+        self._world.leases.forgetful = self._chance.choice([0.1, 0.5])
+        await self._rest(5.0)
+        self._world.leases.forgetful = 0.0
+
+    async def _slow_lease(self) -> None:
+        self._world.leases.slowness = self._chance.choice([0.3, 3.0])
+        await self._rest(5.0)
+        self._world.leases.slowness = 0.0
+
+    async def _forget_lease(self) -> None:
+        self._world.leases.forget()
 
     # --- parts ---
 

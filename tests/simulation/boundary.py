@@ -43,6 +43,12 @@ class World(Protocol):
     def transport(self, identity: object) -> object:
         """The transport of the process that is running."""
 
+    def cluster(self) -> object:
+        """The Kubernetes API, as the process that is running reaches it."""
+
+    def steady(self) -> object:
+        """A clock that nobody sets, of the machine of the process that is running."""
+
 
 _world: World | None = None
 
@@ -64,13 +70,14 @@ def install() -> None:
     """Replace what is replaced. Once per process, after the product has been imported."""
     import orchestrator.app
     import orchestrator.evaluation
+    import orchestrator.in_kubernetes
 
     secrets.randbits = lambda bits: _entered().chance.getrandbits(bits)
     secrets.token_bytes = lambda size=32: _entered().chance.randbytes(size or 32)
     secrets.token_hex = lambda size=32: _entered().chance.randbytes(size or 32).hex()
     uuid.uuid4 = lambda: uuid.UUID(int=_entered().chance.getrandbits(128), version=4)
     threading.Thread.start = _refuse  # type: ignore[method-assign]
-    replace_adapters(orchestrator.app, orchestrator.evaluation)
+    replace_adapters(orchestrator.app, orchestrator.evaluation, orchestrator.in_kubernetes)
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] in ("dagengine", "orchestrator") and getattr(module, "time", None) is real_time:
             module.time = _TIME  # type: ignore[attr-defined]  # the whole module, for this one alone
@@ -81,11 +88,15 @@ def install() -> None:
     )
 
 
-def replace_adapters(app: Any, evaluation: Any) -> None:
-    """The store, the transport and the thread of expressions."""
+def replace_adapters(app: Any, evaluation: Any, in_kubernetes: Any) -> None:
+    """The store, the transport, the thread of expressions, and the Kubernetes API with what chance and time it uses."""
     app.opening.make = lambda *_, **__: _entered().store()
     app.GrpcTransport = lambda identity, **_: _entered().transport(identity)
     evaluation.EvaluatorAside = lambda evaluator: evaluator
+    election = in_kubernetes.LeaseElection
+    in_kubernetes.KubernetesCluster = lambda *_, **__: _entered().cluster()
+    in_kubernetes.SystemClock = lambda **_: _entered().steady()
+    in_kubernetes.LeaseElection = lambda *given, **options: election(*given, **options, chance=_entered().chance)
 
 
 _start = threading.Thread.start

@@ -14,11 +14,14 @@ from dagengine.driver.attempts import Attempts
 from dagengine.machine import operating, resuming
 from dagengine.machine.commands import Run
 from dagengine.machine.state import State
+from dagengine.server.holdings import Holdings
 from dagengine.server.host import Host
 from dagengine.server.lease import Lease
 from orchestrator.dispatcher.commits import Commits
+from orchestrator.dispatcher.concurrency import Limits
 from orchestrator.dispatcher.placer import Placer
-from orchestrator.store import base, heads, ownership, queries, schema, sqlite_journal
+from orchestrator.kubernetes.lease import LeaseElection
+from orchestrator.store import base, heads, membership, ownership, queries, schema, sqlite_journal
 
 __all__ = ["RULES"]
 
@@ -131,6 +134,35 @@ def _deaf_to_drops() -> None:
     Host._obey = deaf  # type: ignore[method-assign]
 
 
+def _not_alone() -> None:
+    """An engine takes whatever it is given, who has it for himself or not."""
+    Holdings._closed_to = lambda self, wanted: ""  # type: ignore[method-assign]
+
+
+def _not_outbid() -> None:
+    """Who is elected under a term that the store does not take stands by it."""
+    LeaseElection.outbid = lambda self, term: None  # type: ignore[method-assign]
+
+
+def _two_leaders() -> None:
+    """A new leader does not end the one before it as a replica."""
+    lead, end = membership.lead, membership._end
+
+    def without(*given: Any, **options: Any) -> tuple[base.Membership, bool]:
+        membership._end = lambda *_: None
+        try:
+            return lead(*given, **options)
+        finally:
+            membership._end = end
+
+    membership.lead = without
+
+
+def _no_counting() -> None:
+    """A new leader takes it that nothing is under way under any key."""
+    Limits.restore = lambda self, _: self.clear()  # type: ignore[method-assign]
+
+
 RULES: Final[Mapping[str, Callable[[], None]]] = {
     "effects-run-ahead": _effects_run_ahead,
     "nobody-is-fenced": _nobody_is_fenced,
@@ -142,4 +174,8 @@ RULES: Final[Mapping[str, Callable[[], None]]] = {
     "endless-lease": _endless_lease,
     "forgotten-inbox": _forgotten_inbox,
     "deaf-to-drops": _deaf_to_drops,
+    "not-alone": _not_alone,
+    "not-outbid": _not_outbid,
+    "two-leaders": _two_leaders,
+    "no-counting": _no_counting,
 }

@@ -269,16 +269,22 @@ class SimulatedStore(sqlite.SQLiteStore):
 class SharedStore(SimulatedStore):
     """The same for several processes at once, and with the topics that the PostgreSQL adapter tells of."""
 
-    async def join(self, replica: str, *, name: str, lease: int) -> base.Membership:
+    async def join(self, replica: str, *, name: str, lease: int, elect: bool = True) -> base.Membership:
         def join(connection: sqlite_connection.Connection) -> base.Membership:
             self._tell("replicas")
-            return membership.join(connection.core, replica, name=name, lease=lease, now=self._now(connection.core))
+            now = self._now(connection.core)
+            return membership.join(connection.core, replica, name=name, lease=lease, elect=elect, now=now)
 
         joined = await self._submit(join)
-        self._replica, self._lease, self._left = replica, lease, False
+        self._replica, self._lease, self._elect, self._left = replica, lease, elect, False
         return joined
 
-    async def take_over(self) -> int:
+    async def lead(self, term: int) -> base.Membership:
+        standing = await super().lead(term)
+        self._tell("replicas", "claimable")
+        return standing
+
+    async def take_over(self) -> list[str]:
         taken = await super().take_over()
         self._tell(*("replicas", "claimable") if taken else ())
         return taken

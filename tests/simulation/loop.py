@@ -27,6 +27,8 @@ START: Final = 1_767_225_600_000_000
 
 _MOST_AT_ONCE: Final = 200_000
 """Callbacks at one moment, before they are taken for an endless loop."""
+_MOST: Final = 1_000_000
+"""Callbacks of one world, before they are taken for one in which time goes on: a world has some ten thousand."""
 
 
 class Stuck(Exception):  # noqa: N818 - it is what has happened
@@ -200,6 +202,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._at_once += 1
         if self._at_once > _MOST_AT_ONCE and not self.ending:
             raise Stuck(f"{_MOST_AT_ONCE:,} steps at one moment, the last of them of {process.name}: {handle!r}")
+        if self.steps > _MOST and not self.ending:
+            raise Stuck(f"{_MOST:,} steps, and no end: the same happens again and again")
         if not handle._cancelled:  # type: ignore[attr-defined]  # asyncio's own
             handle._run()  # type: ignore[attr-defined]  # asyncio's own
 

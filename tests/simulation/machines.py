@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from simulation import boundary, engines, workflows
 from simulation.loop import Clock, Process
+from simulation.oracle import Violation
 
 from dagengine.admission import declaration
 from dagengine.journal.session import Budget
@@ -108,6 +109,10 @@ class _Machine(ABC):
         """Inside the process that is to end."""
 
     @abstractmethod
+    def judge(self) -> None:
+        """Nothing is under way any more, and it holds on to nothing. Violation."""
+
+    @abstractmethod
     def _gone(self) -> None:
         """The process is no more."""
 
@@ -115,9 +120,10 @@ class _Machine(ABC):
 class EngineMachine(_Machine):
     """Runs a `dag-engine`."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, *, pool: str) -> None:
         super().__init__(world, name)
         self.address = f"{name}:50051"
+        self.pool = pool
         self.capacity = world.chance.choice([1, 2, 4, 10])
         self.buffer = world.chance.choice([64 << 20, 64 << 20, 2_000])
         self.host: Host | None = None
@@ -140,6 +146,7 @@ class EngineMachine(_Machine):
             engine_id=self.name,
             version="1.0.0",
             capacity=self.capacity,
+            labels={"pool": self.pool},
             budget=Budget(self.buffer),
             clock=self.monotonic,
         )
@@ -153,6 +160,18 @@ class EngineMachine(_Machine):
         self.world.network.unlisten(self.address)
         self.world.oracle.engine_dies(self.name)
         self.host = self.engine = None
+
+    def judge(self) -> None:
+        if self.host is None or self.engine is None:
+            raise Violation(f"{self.name} is down, and nobody has killed it")
+        if self.host._held.reserved_for:
+            raise Violation(f"{self.name} is reserved for {self.host._held.reserved_for}")
+        held = [held.execution for held in self.host._held]
+        if held or self.host.unacknowledged or self.host._budget.used or not self.engine.idle:
+            raise Violation(
+                f"{self.name} holds {held}, {self.host.unacknowledged} facts, {self.host._budget.used} bytes, and its "
+                f"pools are {self.engine.gate.snapshot()}"
+            )
 
 
 class OrchestratorMachine(_Machine):
@@ -193,6 +212,21 @@ class OrchestratorMachine(_Machine):
 
     def _gone(self) -> None:
         self.orchestrator = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether it takes itself for the leader."""
+        return self.orchestrator is not None and self.orchestrator._dispatcher.leads
+
+    def judge(self) -> None:
+        if self.orchestrator is None:
+            raise Violation(f"{self.name} is down, and nobody has killed it")
+        reserved = [engine for engine in self.orchestrator._dispatcher.engines() if engine.reserved_for]
+        if reserved:
+            raise Violation(f"{self.name} takes these for reserved: {reserved}")
+        levels = self.orchestrator.monitor.levels()
+        if levels.running or levels.queued or any(pool.used for pool in levels.pools):
+            raise Violation(f"{self.name} still counts {levels}")
 
     async def call(self, verb: Callable[[Orchestrator], Awaitable[T]], *, patience: float = 15.0) -> T:
         """Ask the orchestrator something, over a network. ConnectionLost, and what the verb raises.

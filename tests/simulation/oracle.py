@@ -87,8 +87,16 @@ class Oracle:
         """How often each command was cited."""
         self.last_end: dict[str, int] = {}
         """By execution: the global position of the last fact that ended it."""
+        self._workflows: dict[str, str] = {}
 
     # --- while it runs ---
+
+    def workflow(self, execution: str) -> str:
+        """The workflow of an execution, as the store has it."""
+        if execution not in self._workflows:
+            row = self._driver.execute("SELECT workflow FROM executions WHERE id = ?", (execution,)).fetchone()
+            self._workflows[execution] = row[0]
+        return self._workflows[execution]
 
     def committed(self) -> Iterator[tuple[str, int, int, facts.Fact]]:
         """Read what is new: `(execution, seq, epoch, fact)`."""

@@ -3,6 +3,7 @@
     --seeds 0:300      the worlds to live through (the end is left out)
     --seed 123         one world; with --trace its story is printed
     --jobs 2           processes that share them
+    --stories          tell what the digest of each story is
 
 Exit code 1 when one of them is not as it should be; the command that is printed then replays it.
 """
@@ -32,9 +33,9 @@ _CHUNK = 20
 
 
 class Lives(NamedTuple):
-    """What became of some worlds: how many they were, what was counted in them, and those that failed."""
+    """What became of some worlds: the digests of their stories, what was counted in them, and those that failed."""
 
-    number: int
+    stories: dict[int, str]
     counts: Counter[str]
     failures: list[tuple[int, str]]
 
@@ -50,6 +51,7 @@ def main() -> int:
     parser.add_argument(
         "--ways", default="", help="break things in these ways only: cut,kill_engine,… (see adversary.py)"
     )
+    parser.add_argument("--stories", action="store_true", help="tell what the digest of each story is")
     parser.add_argument("--twice", action="store_true", help="live through each world twice, and compare the stories")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first world that fails")
     asked = parser.parse_args()
@@ -72,8 +74,10 @@ def _many(seeds: range, asked: argparse.Namespace) -> int:
     began, done, failed = time.monotonic(), 0, 0
     counts: Counter[str] = Counter()
     for lives in _lives(seeds, asked):
-        done += lives.number
+        done += len(lives.stories)
         counts.update(lives.counts)
+        for seed, digest in lives.stories.items() if asked.stories else ():
+            print(f"seed {seed}: story {digest}")
         for seed, story in lives.failures:
             failed += 1
             print(f"\nseed {seed} FAILED: {story}\nreplay: {_command(seed, asked)}", flush=True)
@@ -110,9 +114,10 @@ def _prepare(broken: str) -> None:
 
 
 def _some(seeds: range, ways: str, twice: bool) -> Lives:
-    lives = Lives(len(seeds), Counter(), [])
+    lives = Lives({}, Counter(), [])
     for seed in seeds:
         digest, story, _, counts = _live(seed, ways)
+        lives.stories[seed] = digest
         if not story and twice and (again := _live(seed, ways)[0]) != digest:
             story = f"its story is {digest} the first time, and {again} the second"
         if story:

@@ -14,12 +14,14 @@ import msgspec
 
 from dagengine.executors.base import Job
 
-__all__ = ["POOLS", "SHARED", "SIGNALS", "make", "result_of", "stripped", "verdict_of"]
+__all__ = ["FIRST", "POOLS", "SHARED", "SIGNALS", "make", "result_of", "stripped", "verdict_of"]
 
 POOLS: Final = {"here": 2}
 """Pools that every engine has."""
 SHARED: Final = {"everywhere": 2}
 """Pools over the whole system."""
+FIRST: Final = "first"
+"""The pool of engines that one engine is in, whatever others there are."""
 SIGNALS: Final = ("go", "late")
 
 _RUN_IF: Final = ["all_succeeded"] * 8 + ["all_done", "any_succeeded", "any_failed", "none_failed", "always"]
@@ -47,12 +49,16 @@ def make(name: str, chance: random.Random, *, hasty: bool) -> dict[str, Any]:
     spec["failure_policy"] = chance.choice(["continue", "continue", "fail_fast"]) if hasty else "continue"
     if chance.random() < 0.3:
         spec["outputs"] = {"done": "{{ nodes.n0 }}"}
-    if chance.random() < 0.15:
+    if chance.random() < 0.25:
         spec["concurrency"] = {
             "key": chance.choice(["", "{{ inputs.name }}"]),
             "max": chance.choice([1, 2]),
             "on_conflict": "queue",
         }
+    if chance.random() < 0.3:
+        spec["engine"] = chance.choice([{"exclusive": True}, {"exclusive": True}, {"pool": FIRST, "exclusive": True}])
+    elif chance.random() < 0.1:
+        spec["engine"] = {"pool": FIRST}
     if hasty and chance.random() < 0.2:
         spec["timeout"] = chance.choice(["3s", "20s"])
     spec["inputs"] = {"x": {"type": "integer"}, "name": {"type": "string", "default": "go"}}

@@ -20,6 +20,8 @@ from simulation import boundary, engines, oracle, undisturbed, workflows
 from simulation.adversary import Adversary
 from simulation.clients import Client, Started, random_operation
 from simulation.disk import Disk, SharedStore, SimulatedStore
+from simulation.leading import Leading
+from simulation.leases import LeaseService, SimulatedCluster
 from simulation.loop import SimulatedLoop, Stuck
 from simulation.machines import ConnectionLost, EngineMachine, OrchestratorMachine
 from simulation.network import End, Network, SimulatedTransport
@@ -29,6 +31,7 @@ from dagengine.events import facts
 from dagengine.executors.base import Job
 from dagengine.graph.compiled import Graph, compile_document
 from dagengine.spec.model import Document
+from orchestrator import options
 from orchestrator.errors import OrchestratorError
 
 __all__ = ["World"]
@@ -59,19 +62,26 @@ class World:
         self.disk = Disk(self.loop, chance, self._committed)
         self.disk.on_deadly = lambda process: self._machine_of(process.name).kill(process)
         self.oracle = oracle.Oracle(self.disk.driver, lambda: self.loop.now, self._excused)
+        self.graphs: dict[str, Graph] = {}
+        self.leading = Leading(self.disk.driver, self.graphs)
         self.network = Network(self.loop, chance, self._sent)
+        self.leases = LeaseService(self.loop, chance, lambda what: self.tell("lease", what))
         self.pace = chance.choice([0.1, 1.0, 3.0, 8.0])
         self.prompt = chance.random() < 0.3
         """Whether people answer at once."""
         self.lost_after = chance.choice([3.0, 10.0])
         self.options: dict[str, Any] = {"replica_lease": chance.choice([2.0, 6.0])}
-        self.engines = [EngineMachine(self, f"engine-{at}") for at in range(chance.choice([1, 2, 2, 3]))]
+        self.elects = chance.random() < 0.4
+        """Whether the leader is elected through a Lease."""
+        if self.elects:
+            self.options["kubernetes"] = options.Kubernetes(discovery=None, lease="leader", workflows=False)
+        pools = [workflows.FIRST, *["rest"] * chance.choice([0, 1, 1, 2])]
+        self.engines = [EngineMachine(self, f"engine-{at}", pool=pool) for at, pool in enumerate(pools)]
         addresses = [engine.address for engine in self.engines]
-        replicas = chance.choice([1, 1, 2, 3])
+        replicas = chance.choice([1, 2, 2, 3] if self.elects else [1, 1, 2, 3])
         self.orchestrators = [OrchestratorMachine(self, f"orchestrator-{at}", addresses) for at in range(replicas)]
         self.client = Client(self)
         self.started: list[Started] = []
-        self.graphs: dict[str, Graph] = {}
         self._steady: set[str] = set()
 
     @property
@@ -103,6 +113,9 @@ class World:
         self.tell(name, f"[{level}] {event} {told}")
         if self.loop.ending:
             return
+        if event == "leader_now":
+            with self._fatal():
+                self.leading.acts(self.loop.current(), int(str(members["term"])))
         if event in _FAULTS or (isinstance(error, BaseException) and not isinstance(error, OrchestratorError)):
             story = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
             self.fault(f"{name} logged {event} ({told}) {story}")
@@ -121,6 +134,7 @@ class World:
     def _committed(self) -> None:
         self.counts["commits"] += 1
         with self._fatal():
+            self.leading.committed()
             for execution, seq, epoch, fact in self.oracle.committed():
                 self.counts["facts"] += 1
                 self.tell("store", f"{execution[-4:]} {epoch}/{seq} {facts.encode(fact).decode()}")
@@ -142,13 +156,21 @@ class World:
     def transport(self, identity: Any) -> object:
         return SimulatedTransport(identity, self.network, self.loop.current())
 
+    def cluster(self) -> object:
+        return SimulatedCluster(self.leases, self.loop.current())
+
+    def steady(self) -> object:
+        return self._machine_of(self.loop.current().name).clock
+
     # --- engines.Witness ---
 
     def pure_begins(self, engine: engines.Engine, job: Job) -> None:
+        self._may_run(engine.name, job)
         self.tell(engine.name, f"runs {job.scope.execution[-4:]} {job.node} {job.index} {job.attempt}")
 
     def effect_begins(self, engine: engines.Engine, job: Job) -> str:
         self.counts["effects"] += 1
+        self._may_run(engine.name, job)
         self.tell(engine.name, f"begins {job.key} attempt {job.attempt}")
         with self._fatal():
             spec = self.graphs[job.scope.workflow].document.spec
@@ -159,6 +181,22 @@ class World:
     def effect_ends(self, engine: engines.Engine, job: Job) -> None:
         self.oracle.effect_ends(job)
         self.tell(engine.name, f"has ended {job.key} attempt {job.attempt}")
+
+    def _may_run(self, name: str, job: Job) -> None:
+        """It is one of the engines that its workflow asks for, and has nothing else if that is what it asks for."""
+        machine = self._machine_of(name)
+        assert isinstance(machine, EngineMachine)
+        asked = self.graphs[job.scope.workflow].document.spec.engine
+        if asked.pool not in (None, machine.pool):
+            self.fault(f"{job.scope.execution} asks for the pool {asked.pool}, and runs on {name}")
+        if machine.host is None:
+            return
+        active = [held.execution for held in machine.host._held if held.active]
+        workflows_of = {execution: self.graphs[self.oracle.workflow(execution)].document for execution in active}
+        alone = [execution for execution, document in workflows_of.items() if document.spec.engine.exclusive]
+        self.counts["alone"] += bool(alone)
+        if alone and len(active) > 1:
+            self.fault(f"{alone[0]} is to run alone, and {name} runs {active}")
 
     def shown(self, execution: str, seq: int, payload: bytes) -> None:
         """Somebody was shown a fact: it must be committed."""
@@ -342,7 +380,11 @@ class World:
             journal = self.oracle.journals[execution].facts
             if [payload for _, payload in seen] != [facts.encode(fact) for fact in journal[: len(seen)]]:
                 raise Violation(f"who watched {execution} saw something else than its journal")
-        self._judge_machines()
+        for machine in (*self.engines, *self.orchestrators):
+            machine.judge()
+        leaders = [machine.name for machine in self.orchestrators if machine.leads]
+        if len(leaders) != 1:
+            raise Violation(f"{leaders} lead")
 
     def _judge_outcome(self, wanted: Started) -> None:
         outcome = oracle.outcome_of(self.oracle.journals[wanted.id])
@@ -355,21 +397,3 @@ class World:
             return
         if wanted.key in self.expected and not wanted.disturbed and outcome != self.expected[wanted.key]:
             raise Violation(f"{wanted} ended as {outcome}, undisturbed it is {self.expected[wanted.key]}")
-
-    def _judge_machines(self) -> None:
-        """Nobody holds on to anything."""
-        for machine in self.engines:
-            if machine.host is None or machine.engine is None:
-                raise Violation(f"{machine.name} is down, and nobody has killed it")
-            held = [held.execution for held in machine.host._held]
-            if held or machine.host.unacknowledged or machine.host._budget.used or not machine.engine.idle:
-                raise Violation(
-                    f"{machine.name} holds {held}, {machine.host.unacknowledged} facts, {machine.host._budget.used} "
-                    f"bytes, and its pools are {machine.engine.gate.snapshot()}"
-                )
-        for machine in self.orchestrators:
-            if machine.orchestrator is None:
-                raise Violation(f"{machine.name} is down, and nobody has killed it")
-            levels = machine.orchestrator.monitor.levels()
-            if levels.running or levels.queued or any(pool.used for pool in levels.pools):
-                raise Violation(f"{machine.name} still counts {levels}")

@@ -26,6 +26,7 @@ from dagengine.spec.model import (
     LuaExecutor,
     Node,
     PythonExecutor,
+    RequiredEngine,
     Retention,
     Retry,
     RetryPolicy,
@@ -316,6 +317,7 @@ def _everything() -> Workflow:
         timeout=3600,
         failure_policy="fail_fast",
         concurrency=Concurrency(key="{{ inputs.tenant }}/x", max=2, on_conflict="replace"),
+        engine=RequiredEngine(pool="gpu", labels={"zone": "eu-1.a", "example.org/disk": "ssd"}, exclusive=True),
         priority=-5,
         retention=Retention(executions=KeptExecutions(ttl="30d", keep=1_000), logs=KeptLogs(ttl="7d")),
         env={"MODE": "test"},
@@ -466,6 +468,15 @@ def test_concurrency_may_be_a_number() -> None:
     workflow = Workflow("w", "1.0.0", concurrency=1)
     workflow.lua("a", "return 1")
     assert workflow.build().spec.concurrency == Concurrency()
+
+
+@pytest.mark.parametrize("engine", ["gpu", {"pool": "gpu"}, RequiredEngine(pool="gpu"), {"pool": "gpu", "labels": {}}])
+def test_an_engine_may_be_named_by_its_pool(engine: Any) -> None:
+    workflow = Workflow("w", "1.0.0", engine=engine)
+    workflow.lua("a", "return 1")
+    built = workflow.build()
+    assert built.to_dict()["spec"]["engine"] == {"pool": "gpu"}
+    assert built.spec.engine.all_labels == {("pool", "gpu")}
 
 
 class TestOnExit:

@@ -364,6 +364,12 @@ def test_code_with_brackets_inside_of_braces_is_noticed(code: str) -> None:
         document.read(f"spec: {{nodes: [{{id: a, executor: {{type: lua, code: {code}}}}}]}}\n")
 
 
+def test_any_engine_is_the_same_as_saying_nothing_about_it() -> None:
+    said = _minimal()
+    said["spec"]["engine"] = {"labels": {}, "exclusive": False}
+    assert document.from_dict(said).digest == document.from_dict(_minimal()).digest
+
+
 def test_keeping_everything_is_not_the_same_as_saying_nothing_about_it() -> None:
     said = _minimal()
     said["spec"]["retention"] = {"executions": {}}

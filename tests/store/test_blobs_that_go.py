@@ -13,22 +13,11 @@ from orchestrator.store.sqlite import SQLiteStore
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[SQLiteStore]:
+async def store(version: VersionRecord) -> AsyncIterator[SQLiteStore]:
     """A store with executions `e1` and `e2`, both dispatched under epoch 1."""
     opened = SQLiteStore()
     await opened.open()
-    await opened.add_version(
-        VersionRecord(
-            workflow="w",
-            version="1.0.0",
-            digest="d",
-            document=b"{}",
-            labels={},
-            name="",
-            description="",
-            registered_at=1,
-        )
-    )
+    await opened.add_version(version)
     for name in ("e1", "e2"):
         await opened.create_execution(
             NewExecution(id=name, workflow="w", version="1.0.0", digest="d", inputs=b"{}", created_at=1, seed=1)

@@ -95,22 +95,11 @@ async def run(script: str, path: Path) -> str:
     return await asyncio.to_thread(perform)
 
 
-async def filled(path: Path) -> SQLiteStore:
+async def filled(path: Path, version: VersionRecord) -> SQLiteStore:
     """An open store with execution `e1`, dispatched under epoch 1."""
     store = SQLiteStore(f"sqlite:///{path}")
     await store.open()
-    await store.add_version(
-        VersionRecord(
-            workflow="w",
-            version="1.0.0",
-            digest="d",
-            document=b"{}",
-            labels={},
-            name="",
-            description="",
-            registered_at=1,
-        )
-    )
+    await store.add_version(version)
     new = NewExecution(id="e1", workflow="w", version="1.0.0", digest="d", inputs=b"{}", created_at=1, seed=1)
     await store.create_execution(new)
     await store.dispatch(["e1"], "engine-1")
@@ -118,16 +107,16 @@ async def filled(path: Path) -> SQLiteStore:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    opened = await filled(tmp_path / "s.db")
+async def store(tmp_path: Path, version: VersionRecord) -> AsyncIterator[SQLiteStore]:
+    opened = await filled(tmp_path / "s.db", version)
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-async def path(tmp_path: Path) -> Path:
+async def path(tmp_path: Path, version: VersionRecord) -> Path:
     """A store that was closed, with `e1` in it."""
-    await (await filled(tmp_path / "s.db")).close()
+    await (await filled(tmp_path / "s.db", version)).close()
     return tmp_path / "s.db"
 
 

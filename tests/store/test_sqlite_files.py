@@ -235,22 +235,11 @@ async def test_a_backup_taken_while_the_store_was_open_is_another_incarnation(tm
     assert await incarnation(path) != first
 
 
-async def test_a_store_in_memory_is_gone_when_closed() -> None:
+async def test_a_store_in_memory_is_gone_when_closed(version: VersionRecord) -> None:
     store = SQLiteStore(":memory:")
     await store.open()
     first = await store.incarnation()
-    await store.add_version(
-        VersionRecord(
-            workflow="w",
-            version="1.0.0",
-            digest="d",
-            document=b"{}",
-            labels={},
-            name="",
-            description="",
-            registered_at=1,
-        )
-    )
+    await store.add_version(version)
     await store.close()
     await store.open()
     assert await store.versions() == []
@@ -270,7 +259,7 @@ async def test_there_is_nobody_to_hear_of(tmp_path: Path) -> None:
     assert heard == []
 
 
-async def test_whoever_opens_the_file_knows_that_the_one_before_is_gone(tmp_path: Path) -> None:
+async def test_whoever_opens_the_file_knows_that_the_one_before_is_gone(tmp_path: Path, version: VersionRecord) -> None:
     for number in (1, 2):
         store = SQLiteStore(url(tmp_path / "s.db"))
         await store.open()
@@ -281,18 +270,7 @@ async def test_whoever_opens_the_file_knows_that_the_one_before_is_gone(tmp_path
         claimed = await store.claim(now=0, limit=5, keyed=True)
         assert [record.id for record in claimed] == ["e1"][: number - 1]
         if number == 1:
-            await store.add_version(
-                VersionRecord(
-                    workflow="w",
-                    version="1.0.0",
-                    digest="d",
-                    document=b"{}",
-                    labels={},
-                    name="",
-                    description="",
-                    registered_at=1,
-                )
-            )
+            await store.add_version(version)
             new = NewExecution(id="e1", workflow="w", version="1.0.0", digest="d", inputs=b"{}", created_at=1, seed=1)
             await store.create_execution(new)
         await store.close()  # without leaving

@@ -224,8 +224,18 @@ class TestAcrossRestarts:
 
 
 class TestFaults:
-    async def test_inputs_that_do_not_fit_are_refused_once_and_the_rest_goes_on(
+    @pytest.mark.parametrize(
+        ("fault", "counted"),
+        [
+            (InputError("the inputs do not fit"), "refused"),
+            (AtLimit("1 of 1 executions are under way"), "skipped"),
+        ],
+        ids=["inputs that do not fit", "skipped by the workflow's concurrency"],
+    )
+    async def test_what_cannot_be_started_is_over_and_the_rest_goes_on(
         self,
+        fault: Exception,
+        counted: str,
         service: CronService,
         starts: Starts,
         store: SQLiteStore,
@@ -234,33 +244,14 @@ class TestFaults:
         monitor: Monitor,
     ) -> None:
         await store.add_version(version("w@1.0.0", cron="* * * * *"))
-        starts.before = InputError("the inputs do not fit")
+        starts.before = fault
         clock.advance(MINUTE)
         await service.tick()
         starts.before = None
         clock.advance(MINUTE)
         await service.tick()
         assert await _occurrences(store) == [120]
-        assert monitor.occurrences == {"refused": 1, "started": 1}
-
-    async def test_what_the_workflows_concurrency_skips_is_over(
-        self,
-        service: CronService,
-        starts: Starts,
-        store: SQLiteStore,
-        clock: VirtualClock,
-        version: Register,
-        monitor: Monitor,
-    ) -> None:
-        await store.add_version(version("w@1.0.0", cron="* * * * *"))
-        starts.before = AtLimit("1 of 1 executions are under way")
-        clock.advance(MINUTE)
-        await service.tick()
-        starts.before = None
-        clock.advance(MINUTE)
-        await service.tick()
-        assert await _occurrences(store) == [120]
-        assert monitor.occurrences == {"skipped": 1, "started": 1}
+        assert monitor.occurrences == {counted: 1, "started": 1}
 
     @pytest.mark.parametrize("fault", [Overloaded("full"), StoreError("disk full"), RuntimeError("unexpected")])
     async def test_what_may_pass_is_tried_again(

@@ -17,7 +17,7 @@ import msgspec
 
 from dagengine.clock import Clock
 from dagengine.events.facts import ErrorInfo
-from dagengine.executors.base import Done, Evaluator, Job, LogLine, LogSink, Outcome
+from dagengine.executors.base import Done, Evaluator, Job, LogSink, Outcome
 from dagengine.executors.http.policy import Policy
 from dagengine.executors.secrets import NO_SECRETS, Secrets
 
@@ -176,17 +176,7 @@ class HTTPRequests:
         if self._log is None or attempt is None:
             return
         attempt.lines += 1
-        self._log(
-            LogLine(
-                execution=job.scope.execution,
-                node=job.node,
-                index=job.index,
-                attempt=job.attempt,
-                line=attempt.lines,
-                at=self._clock.now(),
-                text=text,
-            )
-        )
+        self._log(job.printed(text, line=attempt.lines, at=self._clock.now()))
 
 
 def _key(job: Job) -> tuple[str, str, int | None, int]:

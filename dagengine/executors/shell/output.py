@@ -6,7 +6,7 @@ from collections import deque
 from typing import Final, Literal
 
 from dagengine.clock import Clock
-from dagengine.executors.base import Job, LogLine, LogSink
+from dagengine.executors.base import Job, LogSink
 from dagengine.executors.secrets import Mask
 
 __all__ = ["LOGGED", "Lines", "Log"]
@@ -52,19 +52,7 @@ class Log:
             text = f"log truncated: an attempt may write {MOST_LINES:,} lines and {MOST_BYTES:,} bytes"
         self._lines += 1
         self._bytes += len(text)
-        job = self._job
-        self._sink(
-            LogLine(
-                execution=job.scope.execution,
-                node=job.node,
-                index=job.index,
-                attempt=job.attempt,
-                line=self._lines,
-                at=self._clock.now(),
-                level=level,
-                text=text,
-            )
-        )
+        self._sink(self._job.printed(text, line=self._lines, at=self._clock.now(), level=level))
 
 
 class Lines:

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OrchestratorMessage(_message.Message):
-    __slots__ = ("hello", "proof", "drops", "adopts", "histories", "starts", "deliveries", "acks", "resends", "shared_pools", "pool_grants", "result_answers", "lease", "position")
+    __slots__ = ("hello", "proof", "drops", "adopts", "histories", "starts", "deliveries", "acks", "resends", "shared_pools", "pool_grants", "result_answers", "lease", "position", "reserves")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     DROPS_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class OrchestratorMessage(_message.Message):
     RESULT_ANSWERS_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    RESERVES_FIELD_NUMBER: _ClassVar[int]
     hello: OrchestratorHello
     proof: OrchestratorProof
     drops: _containers.RepeatedCompositeFieldContainer[Drop]
@@ -36,7 +37,8 @@ class OrchestratorMessage(_message.Message):
     result_answers: _containers.RepeatedCompositeFieldContainer[ResultAnswer]
     lease: Lease
     position: int
-    def __init__(self, hello: _Optional[_Union[OrchestratorHello, _Mapping]] = ..., proof: _Optional[_Union[OrchestratorProof, _Mapping]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., adopts: _Optional[_Iterable[_Union[Adopt, _Mapping]]] = ..., histories: _Optional[_Iterable[_Union[History, _Mapping]]] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., resends: _Optional[_Iterable[_Union[Resend, _Mapping]]] = ..., shared_pools: _Optional[_Union[SharedPools, _Mapping]] = ..., pool_grants: _Optional[_Iterable[_Union[PoolGrant, _Mapping]]] = ..., result_answers: _Optional[_Iterable[_Union[ResultAnswer, _Mapping]]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+    reserves: _containers.RepeatedCompositeFieldContainer[Reserve]
+    def __init__(self, hello: _Optional[_Union[OrchestratorHello, _Mapping]] = ..., proof: _Optional[_Union[OrchestratorProof, _Mapping]] = ..., drops: _Optional[_Iterable[_Union[Drop, _Mapping]]] = ..., adopts: _Optional[_Iterable[_Union[Adopt, _Mapping]]] = ..., histories: _Optional[_Iterable[_Union[History, _Mapping]]] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., resends: _Optional[_Iterable[_Union[Resend, _Mapping]]] = ..., shared_pools: _Optional[_Union[SharedPools, _Mapping]] = ..., pool_grants: _Optional[_Iterable[_Union[PoolGrant, _Mapping]]] = ..., result_answers: _Optional[_Iterable[_Union[ResultAnswer, _Mapping]]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., position: _Optional[int] = ..., reserves: _Optional[_Iterable[_Union[Reserve, _Mapping]]] = ...) -> None: ...
 
 class EngineMessage(_message.Message):
     __slots__ = ("challenge", "hello", "logs", "facts", "refusals", "load", "pool_report", "pool_releases", "pool_requests", "result_lookups", "parks")
@@ -93,7 +95,7 @@ class OrchestratorProof(_message.Message):
     def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
 
 class EngineHello(_message.Message):
-    __slots__ = ("engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "held", "pools", "acknowledged_position")
+    __slots__ = ("engine", "incarnation", "version", "executors", "labels", "capacity", "draining", "held", "pools", "acknowledged_position", "reservable", "reserved_for")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +113,8 @@ class EngineHello(_message.Message):
     HELD_FIELD_NUMBER: _ClassVar[int]
     POOLS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    RESERVABLE_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FOR_FIELD_NUMBER: _ClassVar[int]
     engine: str
     incarnation: str
     version: str
@@ -121,7 +125,9 @@ class EngineHello(_message.Message):
     held: _containers.RepeatedCompositeFieldContainer[Held]
     pools: _containers.RepeatedCompositeFieldContainer[Pool]
     acknowledged_position: int
-    def __init__(self, engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., acknowledged_position: _Optional[int] = ...) -> None: ...
+    reservable: bool
+    reserved_for: str
+    def __init__(self, engine: _Optional[str] = ..., incarnation: _Optional[str] = ..., version: _Optional[str] = ..., executors: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[int] = ..., draining: bool = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., acknowledged_position: _Optional[int] = ..., reservable: bool = ..., reserved_for: _Optional[str] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("execution", "epoch", "last_seq", "acknowledged")
@@ -136,7 +142,7 @@ class Held(_message.Message):
     def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., last_seq: _Optional[int] = ..., acknowledged: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("execution", "epoch", "digest", "document", "inputs", "seed", "history", "priority")
+    __slots__ = ("execution", "epoch", "digest", "document", "inputs", "seed", "history", "priority", "exclusive")
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +151,7 @@ class Start(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
     execution: str
     epoch: int
     digest: str
@@ -153,7 +160,16 @@ class Start(_message.Message):
     seed: int
     history: int
     priority: int
-    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., document: _Optional[bytes] = ..., inputs: _Optional[bytes] = ..., seed: _Optional[int] = ..., history: _Optional[int] = ..., priority: _Optional[int] = ...) -> None: ...
+    exclusive: bool
+    def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., document: _Optional[bytes] = ..., inputs: _Optional[bytes] = ..., seed: _Optional[int] = ..., history: _Optional[int] = ..., priority: _Optional[int] = ..., exclusive: bool = ...) -> None: ...
+
+class Reserve(_message.Message):
+    __slots__ = ("execution", "over")
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    execution: str
+    over: bool
+    def __init__(self, execution: _Optional[str] = ..., over: bool = ...) -> None: ...
 
 class History(_message.Message):
     __slots__ = ("execution", "epoch", "first_seq", "facts")
@@ -254,6 +270,7 @@ class Refusal(_message.Message):
         UNKNOWN_DOCUMENT: _ClassVar[Refusal.Reason]
         BROKEN: _ClassVar[Refusal.Reason]
         HISTORY_MISSING: _ClassVar[Refusal.Reason]
+        RESERVED: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     FULL: Refusal.Reason
     DRAINING: Refusal.Reason
@@ -261,6 +278,7 @@ class Refusal(_message.Message):
     UNKNOWN_DOCUMENT: Refusal.Reason
     BROKEN: Refusal.Reason
     HISTORY_MISSING: Refusal.Reason
+    RESERVED: Refusal.Reason
     EXECUTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -272,20 +290,22 @@ class Refusal(_message.Message):
     def __init__(self, execution: _Optional[str] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[Refusal.Reason, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("running", "capacity", "draining", "unacknowledged", "pools", "beat")
+    __slots__ = ("running", "capacity", "draining", "unacknowledged", "pools", "beat", "reserved_for")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     UNACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     POOLS_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FOR_FIELD_NUMBER: _ClassVar[int]
     running: int
     capacity: int
     draining: bool
     unacknowledged: int
     pools: _containers.RepeatedCompositeFieldContainer[Pool]
     beat: int
-    def __init__(self, running: _Optional[int] = ..., capacity: _Optional[int] = ..., draining: bool = ..., unacknowledged: _Optional[int] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., beat: _Optional[int] = ...) -> None: ...
+    reserved_for: str
+    def __init__(self, running: _Optional[int] = ..., capacity: _Optional[int] = ..., draining: bool = ..., unacknowledged: _Optional[int] = ..., pools: _Optional[_Iterable[_Union[Pool, _Mapping]]] = ..., beat: _Optional[int] = ..., reserved_for: _Optional[str] = ...) -> None: ...
 
 class Lease(_message.Message):
     __slots__ = ("beat", "milliseconds")

@@ -1,4 +1,4 @@
-"""`dagctl run`, `validate`, `schema` and `graph`: everything that needs no orchestrator."""
+"""`dagctl run`, `validate`, `schema`, `graph` and `manifest`: everything that needs no orchestrator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli import options as given
 
-__all__ = ["graph", "run", "schema", "validate"]
+__all__ = ["graph", "manifest", "run", "schema", "validate"]
 
 File = Annotated[
     str, typer.Argument(metavar="FILE", help="A YAML or JSON document (- is standard input), or module.py:variable.")
@@ -126,3 +126,31 @@ def graph(
     if form is None:
         form = given.GraphFormat.TREE if sys.stdout.isatty() else given.GraphFormat.MERMAID
     printing.write(drawing.tree(drawn) if form is given.GraphFormat.TREE else drawing.mermaid(drawn))
+
+
+def manifest(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Documents, directories of them, - or module.py:variable."),
+    ],
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the object; without it, made of the workflow's id.")
+    ] = "",
+    output: Annotated[
+        given.ObjectFormat, typer.Option("--output", "-o", help="How to print the objects.")
+    ] = given.ObjectFormat.YAML,
+) -> None:
+    """Write workflow documents as objects of Kubernetes, for `kubectl apply`.
+
+    The id becomes the object's name; version, name and description become annotations. An id that cannot be a name is
+    kept in the annotation workflows.dagengine.dev/id, and the name is made of it: in small letters, with - for _.
+
+    \b
+    Examples:
+      dagctl manifest hello.yaml | kubectl apply -f -
+      dagctl manifest workflows/ > objects.yaml
+      dagctl manifest Night_Run.yaml --name night -o json
+    """
+    from orchestrator.cli import manifests
+
+    manifests.write(files, name=name, form=given.Format(output.value))

@@ -41,7 +41,7 @@ async def test_renewing_moves_the_end_of_the_lease_and_keeps_the_term(store: Sto
 async def test_a_lease_that_has_run_out_is_renewed_if_nobody_has_ended_it(store: Store) -> None:
     await store.join("r1", name="one", lease=0)
     assert (await store.renew()).term == 1
-    assert await store.take_over() == 0  # never its own
+    assert await store.take_over() == []  # never its own
 
 
 async def test_nobody_is_a_replica_before_joining(store: Store) -> None:
@@ -206,3 +206,50 @@ async def test_a_replica_knows_what_it_owns(joined: Store, new_execution: New) -
 async def test_nobody_owns_anything_before_joining(store: Store) -> None:
     with pytest.raises(errors.StoreError, match="join first"):
         await store.owned()
+
+
+# --- led by an election elsewhere ---
+
+
+async def test_without_electing_nobody_leads_until_told_to(store: Store) -> None:
+    joined = await store.join("r1", name="one", lease=LEASE, elect=False)
+    assert (joined.term, joined.highest) == (None, 0)
+    assert ((await store.renew()).term, [one.leads for one in await store.replicas()]) == (None, [False])
+    led = await store.lead(3)
+    assert (led.term, led.highest, led.until) == (3, 3, led.now + LEASE)
+    assert ((await store.renew()).term, [one.leads for one in await store.replicas()]) == (3, [True])
+
+
+async def test_a_term_that_was_led_under_is_never_led_under_again(store: Store) -> None:
+    await store.join("r1", name="one", lease=LEASE, elect=False)
+    await store.lead(5)
+    for number in range(2, 5):
+        await store.leave()
+        await store.join(f"r{number}", name="one", lease=LEASE, elect=False)
+        for term in (1, 4, 5):
+            refused = await store.lead(term)
+            assert (refused.term, refused.highest) == (None, 5)
+    assert (await store.lead(6)).term == 6
+
+
+async def test_the_one_that_leads_may_say_so_again_or_under_a_higher_term(store: Store) -> None:
+    await store.join("r1", name="one", lease=LEASE, elect=False)
+    assert [(await store.lead(term)).term for term in (2, 2, 1, 4)] == [2, 2, 2, 4]
+
+
+async def test_electing_in_the_store_goes_on_above_the_terms_of_an_election_elsewhere(store: Store) -> None:
+    await store.join("r1", name="one", lease=LEASE, elect=False)
+    await store.lead(41)
+    await store.leave()
+    again = await store.join("r2", name="one", lease=LEASE)
+    assert (again.term, again.highest) == (42, 42)
+    await store.leave()
+    await store.join("r3", name="one", lease=LEASE, elect=False)
+    assert ((await store.lead(42)).term, (await store.lead(43)).term) == (None, 43)
+
+
+async def test_whoever_is_no_replica_does_not_lead(joined: Store) -> None:
+    await joined.leave()
+    with pytest.raises(errors.Fenced, match="join again"):
+        await joined.lead(9)
+    assert (await joined.join("r2", name="one", lease=LEASE)).term == 2

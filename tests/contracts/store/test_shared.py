@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator import errors
-from orchestrator.store.base import Batch, InboxItem, NewExecution, Store, Topic, VersionRecord
+from orchestrator.store.base import Batch, InboxItem, Membership, NewExecution, Store, Topic, VersionRecord
 
 New = Callable[..., NewExecution]
 Stores = tuple[Store, Store]
@@ -68,7 +68,7 @@ async def test_of_many_that_join_at_once_one_leads(shared_stores: Stores) -> Non
 
 
 async def test_a_lease_that_runs_is_not_taken_over(joined: Stores) -> None:
-    assert await joined[1].take_over() == 0
+    assert await joined[1].take_over() == []
     await joined[0].append([fact()])
 
 
@@ -80,8 +80,8 @@ async def test_a_lease_that_has_run_out_is_no_end_by_itself(over: Stores) -> Non
 
 async def test_whoever_is_taken_over_writes_no_more(over: Stores, new_execution: New) -> None:
     one, two = over
-    assert await two.take_over() == 1
-    assert await two.take_over() == 0
+    assert await two.take_over() == ["one"]
+    assert await two.take_over() == []
     for write in (
         one.renew,
         lambda: one.append([fact()]),
@@ -255,3 +255,59 @@ async def test_others_hear_of_what_has_changed(joined: Stores, new_execution: Ne
     await until("versions")
     await one.leave()
     await until("replicas")
+
+
+async def test_a_higher_term_ends_the_former_leader_as_a_replica(joined: Stores, new_execution: New) -> None:
+    """It may not know yet that it was replaced: nothing of it is written under the new one."""
+    one, two = joined
+    await one.append([fact()])
+    led = await two.lead(7)
+    assert (led.term, led.highest, led.others) == (7, 7, 0)
+    for write in (
+        one.renew,
+        lambda: one.lead(8),
+        lambda: one.append([fact(seq=2)]),
+        lambda: one.create_execution(new_execution("e2")),
+        lambda: one.record_occurrence("cron:w", 1),
+    ):
+        with pytest.raises(errors.Fenced):
+            await write()
+    (claimed,) = await two.claim(now=0, limit=10, keyed=True)
+    assert (claimed.owner, claimed.epoch, claimed.dispatch_epoch, claimed.engine) == ("r2", 2, 1, "engine-1")
+    assert [(replica.id, replica.leads) for replica in await two.replicas()] == [("r2", True)]
+
+
+async def test_a_term_that_is_not_higher_changes_nothing_about_who_leads(joined: Stores) -> None:
+    one, two = joined
+    await one.lead(7)
+    for term in (1, 6, 7):
+        refused = await two.lead(term)
+        assert (refused.term, refused.highest, refused.others) == (None, 7, 1)
+    assert (await one.renew()).term == 7
+
+
+async def test_of_many_that_lead_under_one_term_at_once_one_does(shared_stores: Stores) -> None:
+    out = {0, 1}
+    for term in range(1, 11):
+        for number in out:
+            await shared_stores[number].join(f"r{number}-{term}", name="n", lease=LONG, elect=False)
+        answers = await asyncio.gather(*(store.lead(term) for store in shared_stores), return_exceptions=True)
+        # The other one came too late; or it had led before, and then it is no replica any more.
+        out = {number for number, one in enumerate(answers) if isinstance(one, errors.Fenced)}
+        terms = [one.term for one in answers if isinstance(one, Membership)]
+        assert sorted(terms, key=str) in ([term], [term, None])
+        assert len(terms) + len(out) == 2
+
+
+async def test_others_hear_that_somebody_else_leads(joined: Stores) -> None:
+    one, two = joined
+    heard = asyncio.Event()
+
+    def hear(topic: Topic) -> None:
+        if topic == "replicas":
+            heard.set()
+
+    one.listen(hear)
+    await two.lead(7)
+    async with asyncio.timeout(20):
+        await heard.wait()

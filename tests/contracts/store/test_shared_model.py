@@ -63,7 +63,7 @@ class Model:
         who = self.random.randrange(2)
         tricks = [self.create, self.dispatch, self.claim, self.park, self.append, self.ask, self.release, self.end]
         tricks += [self.dispatch, self.claim, self.append, self.append]
-        trick = self.random.choice([*tricks, *tricks, self.renew, self.take_over, self.leave, self.join])
+        trick = self.random.choice([*tricks, *tricks, self.renew, self.take_over, self.lead, self.leave, self.join])
         self.story.append(f"{trick.__name__} by {who}")
         if self.members[who] is None and trick != self.join:
             await self.refused(trick, who)
@@ -198,9 +198,20 @@ class Model:
         self._lead(who)
         assert renewed.term == (self.term if self.leader == self.members[who] else None)
 
+    async def lead(self, who: int) -> None:
+        """An election elsewhere says that it leads; perhaps it is late with that."""
+        term, other = self.term + self.random.choice([-1, 0, 1, 3]), self.members[1 - who]
+        answer = await self.stores[who].lead(term)
+        if term > self.term:
+            if self.leader is not None and self.leader == other:
+                self._gone(1 - who)
+            self.leader, self.term = self.members[who], term
+        assert answer.highest == self.term, self.story
+        assert answer.term == (self.term if self.leader == self.members[who] else None), self.story
+
     async def take_over(self, who: int) -> None:
         other = self.members[1 - who]
-        assert await self.stores[who].take_over() == (other is not None)
+        assert len(await self.stores[who].take_over()) == (other is not None)
         self._gone(1 - who)
 
     async def leave(self, who: int) -> None:

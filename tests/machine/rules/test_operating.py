@@ -146,7 +146,7 @@ class TestSkip:
 
 
 class TestEdit:
-    ARGS: Any = {"id": "b", "executor": {"type": "python", "function": "f", "args": {"n": "{{ inputs.n }}"}}}  # noqa: RUF012
+    ARGS: Any = {"id": "b", "executor": {"type": "python", "function": "f", "args": {"n": "{{ inputs.n }}"}}}  # noqa: RUF012 - read only
 
     def test_it_is_evaluated_anew_when_it_was_being_prepared(self, hand) -> None:
         it = hand([self.ARGS])
