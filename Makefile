@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := dagengine orchestrator
 
-.PHONY: run dev test test-sim test-chaos test-images images lint bench proto docs manifests clean
+.PHONY: run dev test test-sim test-chaos test-heavy test-images images lint bench proto docs manifests clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make test-sim     live through 10,000 simulated worlds in which everything breaks (SEEDS=first:end)"
 	@echo "make test-chaos   kill processes for 200 rounds over each store (ROUNDS=n, SEED=n)"
+	@echo "make test-heavy   the tests of whole systems that take longest: make test leaves them out"
 	@echo "make images  build the images of the engine and the orchestrator (BASE_IMAGE=, TAG=, PREFIX=)"
 	@echo "make test-images  build them on a base made here, and run the main job in containers alone"
 	@echo "make lint    ruff, mypy --strict, import-linter"
@@ -45,7 +46,7 @@ dev: $(VENV)/.ready
 	@$(BIN)/dagctl dev
 
 test: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone and not docker"
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone and not docker and not heavy"
 	@$(BIN)/python -m pytest -m alone tests/sandbox tests/executors
 
 test-sim: $(VENV)/.ready-dev
@@ -57,6 +58,9 @@ test-chaos: $(VENV)/.ready-dev
 images: $(VENV)/.ready
 	@$(BIN)/python scripts/build_images.py $(if $(BASE_IMAGE),--base $(BASE_IMAGE)) $(if $(TAG),--tag $(TAG)) \
 		$(if $(PREFIX),--prefix $(PREFIX))
+
+test-heavy: $(VENV)/.ready-dev
+	@$(BIN)/python -m pytest -n auto --dist load -m heavy tests
 
 test-images: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest -q -m docker tests/images

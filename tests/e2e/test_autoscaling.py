@@ -14,7 +14,7 @@ from kubernetes_pods import end_pod, set_pod
 from kubernetes_scaling import workload
 from real_processes import Process, Site
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy]
 
 EXECUTIONS = 60
 SHORT: dict[str, str | float] = {"a": "return 1", "b": 1.0, "c": "return 2"}

@@ -100,6 +100,7 @@ class Door:
                         await asyncio.sleep(0.01)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("engines_too", [False, True], ids=["orchestrators", "everything"])
 async def test_nothing_is_lost_while_orchestrators_are_replaced(
     site: Any,

@@ -34,6 +34,7 @@ def test_a_story_does_not_depend_on_where_things_are_in_memory_or_on_the_worlds_
         assert alone == {seed: after_others[seed] for seed in alone}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("rule", "ways"),
     [
